@@ -1,0 +1,124 @@
+//! From a chain's rules and a header to what revm asks for.
+
+use crate::cache::Cache;
+use alloy_consensus::Header;
+use alloy_eips::eip1559::{BaseFeeParams, INITIAL_BASE_FEE};
+use alloy_eips::eip7825::MAX_TX_GAS_LIMIT_OSAKA;
+use alloy_evm::{
+    EvmEnv,
+    eth::{EthEvm, EthEvmBuilder},
+    precompiles::PrecompilesMap,
+};
+use alloy_primitives::U256;
+use landfall_types::{ChainSpec, Fork};
+use revm::{
+    context::{BlockEnv, CfgEnv},
+    context_interface::block::BlobExcessGasAndPrice,
+    inspector::NoOpInspector,
+    primitives::hardfork::SpecId,
+};
+
+/// The EVM that runs blocks.
+pub(crate) type BlockEvm<'a> = EthEvm<Cache<'a>, NoOpInspector, PrecompilesMap>;
+
+/// The newest fork whose rules hold for a header.
+pub(crate) fn fork_of(spec: &ChainSpec, header: &Header) -> Fork {
+    spec.fork_at(header.number, header.timestamp, header.difficulty)
+}
+
+pub(crate) fn spec_id(fork: Fork) -> SpecId {
+    match fork {
+        Fork::Frontier => SpecId::FRONTIER,
+        Fork::Homestead | Fork::Dao => SpecId::HOMESTEAD,
+        Fork::Tangerine => SpecId::TANGERINE,
+        Fork::SpuriousDragon => SpecId::SPURIOUS_DRAGON,
+        Fork::Byzantium => SpecId::BYZANTIUM,
+        // revm leaves EIP-1283 out, which held only between these two and on no living chain.
+        Fork::Constantinople | Fork::Petersburg => SpecId::PETERSBURG,
+        Fork::Istanbul | Fork::MuirGlacier => SpecId::ISTANBUL,
+        Fork::Berlin => SpecId::BERLIN,
+        Fork::London | Fork::ArrowGlacier | Fork::GrayGlacier => SpecId::LONDON,
+        Fork::Paris => SpecId::MERGE,
+        Fork::Shanghai => SpecId::SHANGHAI,
+        Fork::Cancun => SpecId::CANCUN,
+        Fork::Prague => SpecId::PRAGUE,
+        Fork::Osaka | Fork::Bpo1 | Fork::Bpo2 | Fork::Bpo3 | Fork::Bpo4 | Fork::Bpo5 => {
+            SpecId::OSAKA
+        }
+        // `ChainSpec` names no fork beyond these.
+        _ => unreachable!("{fork} is not a fork of this chain"),
+    }
+}
+
+/// The configuration and the block environment for transactions under `header`.
+pub(crate) fn environment(spec: &ChainSpec, header: &Header) -> EvmEnv {
+    let fork = fork_of(spec, header);
+    let mut cfg = CfgEnv::new_with_spec(spec_id(fork)).with_chain_id(spec.chain_id);
+    let blobs = if fork >= Fork::Cancun { spec.blob_params(header.timestamp) } else { None };
+    if let Some(params) = &blobs {
+        cfg.set_max_blobs_per_tx(params.max_blobs_per_tx);
+    }
+    if fork >= Fork::Osaka {
+        cfg.tx_gas_limit_cap = Some(MAX_TX_GAS_LIMIT_OSAKA);
+    }
+    let merged = fork >= Fork::Paris;
+    let block = BlockEnv {
+        number: U256::from(header.number),
+        beneficiary: header.beneficiary,
+        timestamp: U256::from(header.timestamp),
+        difficulty: header.difficulty,
+        prevrandao: merged.then_some(header.mix_hash),
+        gas_limit: header.gas_limit,
+        basefee: header.base_fee_per_gas.unwrap_or_default(),
+        blob_excess_gas_and_price: blobs.map(|params| {
+            let excess_blob_gas = header.excess_blob_gas.unwrap_or_default();
+            let blob_gasprice = params.calc_blob_fee(excess_blob_gas);
+            BlobExcessGasAndPrice { excess_blob_gas, blob_gasprice }
+        }),
+        slot_num: 0,
+    };
+    EvmEnv::new(cfg, block)
+}
+
+pub(crate) fn block_evm<'a>(cache: Cache<'a>, environment: EvmEnv) -> BlockEvm<'a> {
+    EthEvmBuilder::new(cache, environment).build()
+}
+
+/// The base fee of a block (EIP-1559); `None` before London.
+///
+/// `number`, `timestamp` and `difficulty` are those of the block itself, which decide its fork.
+pub fn next_base_fee(
+    spec: &ChainSpec,
+    parent: &Header,
+    number: u64,
+    timestamp: u64,
+    difficulty: U256,
+) -> Option<u64> {
+    if spec.fork_at(number, timestamp, difficulty) < Fork::London {
+        return None;
+    }
+    let first = parent.base_fee_per_gas.is_none();
+    Some(if first {
+        INITIAL_BASE_FEE
+    } else {
+        parent.next_block_base_fee(BaseFeeParams::ethereum()).unwrap_or(INITIAL_BASE_FEE)
+    })
+}
+
+/// The excess blob gas of a block after `parent` (EIP-4844, EIP-7918); `None` before Cancun.
+pub(crate) fn next_excess_blob_gas(
+    spec: &ChainSpec,
+    parent: &Header,
+    fork: Fork,
+    timestamp: u64,
+) -> Option<u64> {
+    if fork < Fork::Cancun {
+        return None;
+    }
+    let params = spec.blob_params(timestamp)?;
+    let excess = parent.excess_blob_gas.unwrap_or_default();
+    let used = parent.blob_gas_used.unwrap_or_default();
+    let base_fee = parent.base_fee_per_gas.unwrap_or_default();
+    // Without EIP-7918 the parameters' base cost is zero and this is EIP-4844's formula.
+    Some(params.next_block_excess_blob_gas_osaka(excess, used, base_fee))
+}

@@ -1,0 +1,206 @@
+//! A block: an Ethereum header and body, and beside them what consensus adds.
+
+use alloy_consensus::{BlockBody, EthereumReceipt, EthereumTxEnvelope, Header, Sealed, TxEip4844};
+use alloy_eips::eip4895::Withdrawals;
+use alloy_primitives::{B256, Bytes, TxHash, keccak256};
+use alloy_rlp::{Decodable, Encodable, Header as RlpHeader, RlpDecodable, RlpEncodable};
+
+/// A signed transaction of any Ethereum type, blob transactions without their sidecar.
+pub type Transaction = EthereumTxEnvelope<TxEip4844>;
+/// Transactions, ommers and withdrawals.
+pub type Body = BlockBody<Transaction, Header>;
+/// A receipt without its bloom, as the ledger stores it.
+pub type Receipt = EthereumReceipt<alloy_consensus::TxType>;
+
+/// The hash of a transaction.
+pub fn transaction_hash(transaction: &Transaction) -> TxHash {
+    *transaction.tx_hash()
+}
+
+/// The EIP-2718 type of a transaction.
+pub fn transaction_type(transaction: &Transaction) -> u8 {
+    transaction.tx_type() as u8
+}
+
+/// A block with its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The Ethereum header; `header.hash()` is `keccak(rlp(header))`, computed once.
+    pub header: Sealed<Header>,
+    /// Transactions, ommers (Ethereum test chains before the merge only) and withdrawals.
+    pub body: Body,
+    /// Consensus data that the header commits to in `parentBeaconBlockRoot`; empty on chains
+    /// under Ethereum's rules.
+    pub extension: Bytes,
+    /// Signatures or other proof of the right to seal, outside the hash.
+    pub seal: Bytes,
+}
+
+/// Why bytes are not a block.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BlockError {
+    /// The RLP is malformed or has a field that does not belong there.
+    #[error("not a block: {0}")]
+    Rlp(#[from] alloy_rlp::Error),
+}
+
+impl Block {
+    /// A block without extension and seal, as Ethereum has it.
+    pub fn ethereum(header: Header, body: Body) -> Self {
+        Self { header: Sealed::new(header), body, extension: Bytes::new(), seal: Bytes::new() }
+    }
+
+    /// The hash of the header.
+    pub fn hash(&self) -> B256 {
+        self.header.hash()
+    }
+
+    /// The number on the header; "height" in consensus.
+    pub fn number(&self) -> u64 {
+        self.header.number
+    }
+
+    /// The hash of the parent.
+    pub fn parent(&self) -> B256 {
+        self.header.parent_hash
+    }
+
+    /// Ethereum's RLP of header, transactions, ommers and withdrawals.
+    pub fn ethereum_rlp(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.ethereum_payload_length() + 9);
+        self.encode_ethereum(&mut out);
+        out.into()
+    }
+
+    /// The length in bytes of [`Self::ethereum_rlp`].
+    pub fn ethereum_rlp_length(&self) -> usize {
+        let payload = self.ethereum_payload_length();
+        payload + alloy_rlp::length_of_length(payload)
+    }
+
+    fn ethereum_payload_length(&self) -> usize {
+        self.header.inner().length()
+            + self.body.transactions.length()
+            + self.body.ommers.length()
+            + self.body.withdrawals.as_ref().map_or(0, |w| w.length())
+    }
+
+    fn encode_ethereum(&self, out: &mut Vec<u8>) {
+        RlpHeader { list: true, payload_length: self.ethereum_payload_length() }.encode(out);
+        self.header.inner().encode(out);
+        self.body.transactions.encode(out);
+        self.body.ommers.encode(out);
+        if let Some(withdrawals) = &self.body.withdrawals {
+            withdrawals.encode(out);
+        }
+    }
+
+    /// Reads one block of Ethereum's RLP from the front of `bytes`, as in `chain.rlp`.
+    pub fn decode_ethereum(bytes: &mut &[u8]) -> Result<Self, BlockError> {
+        let list = RlpHeader::decode(bytes)?;
+        if !list.list {
+            return Err(alloy_rlp::Error::UnexpectedString.into());
+        }
+        let Some((mut inner, rest)) = bytes.split_at_checked(list.payload_length) else {
+            return Err(alloy_rlp::Error::InputTooShort.into());
+        };
+        *bytes = rest;
+        let inner = &mut inner;
+        let header = Header::decode(inner)?;
+        let transactions = Vec::<Transaction>::decode(inner)?;
+        let ommers = Vec::<Header>::decode(inner)?;
+        let withdrawals = if inner.is_empty() { None } else { Some(Withdrawals::decode(inner)?) };
+        if !inner.is_empty() {
+            return Err(alloy_rlp::Error::UnexpectedLength.into());
+        }
+        Ok(Self::ethereum(header, Body { transactions, ommers, withdrawals }))
+    }
+
+    /// The ledger's form: Ethereum's RLP, the extension and the seal in one list.
+    pub fn encode(&self) -> Vec<u8> {
+        let length = self.ethereum_rlp_length() + self.extension.length() + self.seal.length();
+        let mut out = Vec::with_capacity(length + 9);
+        RlpHeader { list: true, payload_length: length }.encode(&mut out);
+        self.encode_ethereum(&mut out);
+        self.extension.encode(&mut out);
+        self.seal.encode(&mut out);
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, BlockError> {
+        let mut inner = RlpHeader::decode_bytes(&mut bytes, true)?;
+        let block = Self::decode_ethereum(&mut inner)?;
+        let extension = Bytes::decode(&mut inner)?;
+        let seal = Bytes::decode(&mut inner)?;
+        if !inner.is_empty() || !bytes.is_empty() {
+            return Err(alloy_rlp::Error::UnexpectedLength.into());
+        }
+        Ok(Self { extension, seal, ..block })
+    }
+}
+
+/// What a block of our own chains says beyond Ethereum's header, committed to by
+/// `parentBeaconBlockRoot = keccak(rlp(extension))` and so readable by contracts (EIP-4788).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+pub struct Extension {
+    /// Milliseconds since the Unix epoch. Strictly greater than the parent's; the header's
+    /// `timestamp` is this divided by 1,000.
+    pub milliseconds: u64,
+}
+
+impl Extension {
+    /// The bytes that a block carries.
+    pub fn to_bytes(self) -> Bytes {
+        alloy_rlp::encode(self).into()
+    }
+
+    /// Reads the extension of a block.
+    pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, BlockError> {
+        let extension = Self::decode(&mut bytes)?;
+        if !bytes.is_empty() {
+            return Err(alloy_rlp::Error::UnexpectedLength.into());
+        }
+        Ok(extension)
+    }
+
+    /// What the header holds in `parentBeaconBlockRoot` for a block with these extension bytes.
+    pub fn commitment(bytes: &[u8]) -> B256 {
+        keccak256(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(withdrawals: bool) -> Block {
+        let withdrawals = withdrawals.then(Withdrawals::default);
+        let withdrawals_root =
+            withdrawals.as_ref().map(|_| alloy_consensus::constants::EMPTY_WITHDRAWALS);
+        let header =
+            Header { number: 7, base_fee_per_gas: Some(1), withdrawals_root, ..Header::default() };
+        Block::ethereum(header, Body { withdrawals, ..Body::default() })
+    }
+
+    #[test]
+    fn block_survives_both_codecs() {
+        for withdrawals in [false, true] {
+            let mut block = block(withdrawals);
+            let rlp = block.ethereum_rlp();
+            assert_eq!(rlp.len(), block.ethereum_rlp_length());
+            assert_eq!(Block::decode_ethereum(&mut rlp.as_ref()).unwrap(), block);
+            block.extension = Extension { milliseconds: 5 }.to_bytes();
+            block.seal = Bytes::from_static(b"seal");
+            assert_eq!(Block::decode(&block.encode()).unwrap(), block);
+        }
+    }
+
+    #[test]
+    fn truncated_block_is_an_error_at_every_length() {
+        let bytes = block(true).encode();
+        for end in 0..bytes.len() {
+            assert!(Block::decode(&bytes[..end]).is_err(), "{end} bytes were a block");
+        }
+    }
+}
