@@ -1,0 +1,36 @@
+//! The chain: ledger, state, tree of forks, pool.
+//!
+//! [`Chain`] is the one writer. A block enters by [`Chain::import`], or is made by
+//! [`Chain::build`]; a fork choice ([`Chain::adopt`]) makes everything so far durable with one
+//! sync and shows it to the [`ChainReader`]s. The log is the ledger; everything else is a view
+//! that is made from it and may be lost.
+//!
+//! It starts no thread, reads no clock, and never shows what is not durable.
+
+mod chain;
+mod commit;
+mod flat;
+mod flush;
+mod head;
+mod index;
+mod ledger;
+mod open;
+pub mod pool;
+mod post_state;
+mod proofs;
+mod reader;
+mod shared;
+pub mod store;
+mod tree;
+pub mod trie;
+mod verify;
+
+pub use chain::{Adopted, Attributes, Chain, ImportError, Mark, Patch};
+pub use flush::{FlushDone, FlushJob};
+pub use head::Head;
+pub use ledger::StoredBlock;
+pub use open::{ChainOptions, OpenError, Place, Progress};
+pub use proofs::{AccountProof, PROOF_WINDOW, ProofError, ProvedSlot};
+pub use reader::{ChainReader, TransactionPlace};
+pub use shared::StateView;
+pub use verify::{Verified, verify};

@@ -1,0 +1,604 @@
+//! Opening a chain: creating it from a genesis file, or bringing views and tree up to the log.
+
+use crate::chain::{Chain, Made};
+use crate::commit::{ParentState, commit};
+use crate::flat::{FlatAccount, account_key, joined, slot_key};
+use crate::flush::{CHECKPOINT, Checkpoint, put_account, put_crown, put_slot};
+use crate::head::Head;
+use crate::ledger::{self, AdoptRecord, BlockRecord, PatchRecord, StoredBlock};
+use crate::pool::impersonated_sender;
+use crate::shared::{BlockCache, Shared, StateView, unreadable};
+use crate::store::views::{Batch, MemoryViews, Table, ViewError, Views};
+use crate::store::{
+    Disk, DiskError, Log, LogError, LogOptions, OsDisk, Position, Record, stored_genesis,
+};
+use crate::tree::{LayerId, Step, Tree};
+use crate::trie::{AccountFields, AccountUpdate, SlotUpdate, StateTrie, Version};
+use alloy_genesis::Genesis;
+use alloy_primitives::{B256, keccak256};
+use alloy_rlp::Decodable;
+use alloy_trie::EMPTY_ROOT_HASH;
+use landfall_types::{
+    Account, ChainSpec, ForkChoice, GenesisEntry, StateChanges, StateError, genesis_block,
+    genesis_state,
+};
+use parking_lot::{Mutex, RwLock};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Genesis accounts in one record, or slots that end a record early.
+const GENESIS_CHUNK: usize = 20_000;
+
+/// Where a chain is kept.
+pub enum Place {
+    /// In a data directory, log and views.
+    Directory(PathBuf),
+    /// The log on the given disk, the views in memory: made anew at every opening.
+    Disk(Arc<dyn Disk>),
+    /// The log on the given disk, the views in memory that outlives the chain.
+    Kept(Arc<dyn Disk>, MemoryViews),
+}
+
+/// How a chain is opened.
+pub struct ChainOptions {
+    /// The genesis file; `None` opens what is there.
+    pub genesis: Option<Genesis>,
+    /// Where the chain is kept.
+    pub place: Place,
+    /// Makes the views anew from the log.
+    pub rebuild: bool,
+    /// A segment of the log ends beyond this size in bytes.
+    pub segment_bytes: u64,
+    /// Told the position in the log that was replayed, and its end, in bytes.
+    pub progress: Option<Progress>,
+}
+
+impl ChainOptions {
+    /// A chain in a directory, created from the genesis if there is none.
+    pub fn new(genesis: Option<Genesis>, place: Place) -> Self {
+        let segment_bytes = LogOptions::default().segment_bytes;
+        Self { genesis, place, rebuild: false, segment_bytes, progress: None }
+    }
+}
+
+/// Why a chain could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no chain, and no genesis to make one from.
+    #[error("{0} holds no chain; give a genesis file to create one")]
+    Nothing(String),
+    /// The data directory belongs to another chain.
+    #[error(
+        "{place} belongs to another chain: it was made from a genesis file with hash {found}, \
+         the one given has {given}; choose another data directory or leave the genesis out"
+    )]
+    Foreign {
+        /// Where.
+        place: String,
+        /// Hash of the genesis file that is stored.
+        found: B256,
+        /// Hash of the one given.
+        given: B256,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The log is damaged, or in use.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The views cannot be opened.
+    #[error(transparent)]
+    Views(#[from] ViewError),
+    /// What is stored contradicts itself.
+    #[error("the ledger is inconsistent: {0}")]
+    Inconsistent(String),
+    /// The state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+pub(crate) fn inconsistent(error: impl std::fmt::Display) -> OpenError {
+    OpenError::Inconsistent(error.to_string())
+}
+
+/// The file name under which the views lie in a data directory.
+pub(crate) const VIEWS: &str = "views";
+
+impl Chain {
+    /// Opens the chain: creates it from the genesis, or replays what the views do not hold yet.
+    pub fn open(mut options: ChainOptions) -> Result<Self, OpenError> {
+        let (disk, views) = open_store(&options)?;
+        let (mut chain, base) = Self::open_on(disk, views, &options)?;
+        let mut replay = Replay::default();
+        replay.run(&mut chain, base, options.progress.as_mut())?;
+        Ok(chain)
+    }
+
+    /// Opens log and views, and stands on what the views hold; what is behind that in the log is
+    /// not replayed yet.
+    pub(crate) fn open_on(
+        disk: Arc<dyn Disk>,
+        views: Views,
+        options: &ChainOptions,
+    ) -> Result<(Self, Position), OpenError> {
+        let identity = identify(&*disk, options.genesis.as_ref())?;
+        let checkpoint = match views.get(Table::Meta, CHECKPOINT)? {
+            Some(row) => Some(
+                Checkpoint::decode(&row)
+                    .ok_or_else(|| inconsistent("the checkpoint of the views is malformed"))?,
+            ),
+            None => None,
+        };
+        let from = checkpoint.map(|checkpoint| checkpoint.position);
+        let log_options = LogOptions { segment_bytes: options.segment_bytes, from };
+        let (mut log, _) = Log::open(disk, identity, log_options)?;
+        let created = write_genesis_config(&mut log, options.genesis.as_ref())?;
+        let config = read_genesis_config(&log)?;
+        let spec = ChainSpec::new(config.config.clone());
+        let (base, mut trie, version) = match checkpoint {
+            Some(checkpoint) => {
+                let (trie, version) = open_trie(&views, &checkpoint)?;
+                (checkpoint, trie, version)
+            }
+            None => {
+                let genesis = if created { options.genesis.as_ref() } else { None };
+                load_genesis(&mut log, &views, &config, &spec, genesis)?
+            }
+        };
+        trie.flushed(&version);
+        let chain = assemble(log, views, spec, &config, base, trie, version)?;
+        Ok((chain, base.position))
+    }
+}
+
+fn open_store(options: &ChainOptions) -> Result<(Arc<dyn Disk>, Views), OpenError> {
+    match &options.place {
+        Place::Disk(disk) => Ok((disk.clone(), Views::Memory(MemoryViews::default()))),
+        Place::Kept(disk, views) => Ok((disk.clone(), Views::Memory(views.clone()))),
+        Place::Directory(path) => {
+            let disk = Arc::new(OsDisk::open(path)?);
+            // Says who holds the directory, before the database would say less.
+            drop(disk.lock()?);
+            let views = path.join(VIEWS);
+            if options.rebuild {
+                Views::remove(&views)?;
+            }
+            Ok((disk, Views::open(&views)?))
+        }
+    }
+}
+
+/// The hash that names the chain of a data directory: of the genesis file's contents.
+fn identify(disk: &dyn Disk, genesis: Option<&Genesis>) -> Result<B256, OpenError> {
+    let given = genesis.map(|genesis| {
+        keccak256(serde_json::to_vec(genesis).expect("a genesis is JSON with string keys"))
+    });
+    match (stored_genesis(disk)?, given) {
+        (Some(found), Some(given)) if found != given => {
+            Err(OpenError::Foreign { place: disk.display(""), found, given })
+        }
+        (Some(found), _) => Ok(found),
+        (None, Some(given)) => Ok(given),
+        (None, None) => Err(OpenError::Nothing(disk.display(""))),
+    }
+}
+
+/// Writes the first record of a new log. True if the log has no block yet.
+fn write_genesis_config(log: &mut Log, genesis: Option<&Genesis>) -> Result<bool, OpenError> {
+    let mut kinds = log.reader().iter(Position::START).map(|record| record.map(|r| r.kind));
+    let first = kinds.next().transpose()?;
+    if first.is_none() {
+        let Some(genesis) = genesis else {
+            return Err(OpenError::Nothing("the log".into()));
+        };
+        let config = Genesis { alloc: Default::default(), ..genesis.clone() };
+        let json = serde_json::to_vec(&config).expect("a genesis is JSON with string keys");
+        log.append(ledger::GENESIS, &json)?;
+        return Ok(true);
+    }
+    for kind in kinds {
+        match kind? {
+            ledger::GENESIS_ACCOUNTS => {}
+            ledger::BLOCK => return Ok(false),
+            other => return Err(inconsistent(format!("a record of kind {other} before block 0"))),
+        }
+    }
+    if genesis.is_none() {
+        let what = "the chain was not fully created; give the genesis file again".to_owned();
+        return Err(OpenError::Inconsistent(what));
+    }
+    Ok(true)
+}
+
+fn read_genesis_config(log: &Log) -> Result<Genesis, OpenError> {
+    let first = log.reader().iter(Position::START).next();
+    let first = first.ok_or_else(|| inconsistent("the log is empty"))??;
+    if first.kind != ledger::GENESIS {
+        return Err(inconsistent("the log does not begin with a genesis"));
+    }
+    serde_json::from_slice(&first.payload).map_err(inconsistent)
+}
+
+fn open_trie(views: &Views, checkpoint: &Checkpoint) -> Result<(StateTrie, Version), OpenError> {
+    let mut trie = StateTrie::new();
+    let version = trie.open(checkpoint.state_root, &ViewLeaves(views)).map_err(inconsistent)?;
+    Ok((trie, version))
+}
+
+/// Puts the genesis state into the views: from the file if the chain is being created (and then
+/// into the log too), otherwise from the log.
+fn load_genesis(
+    log: &mut Log,
+    views: &Views,
+    config: &Genesis,
+    spec: &ChainSpec,
+    genesis: Option<&Genesis>,
+) -> Result<(Checkpoint, StateTrie, Version), OpenError> {
+    let mut trie = StateTrie::new();
+    let mut version = trie.empty();
+    let mut stored = None;
+    // An interrupted creation has written some chunks already: the same, in the same order.
+    let mut chunks = 0;
+    for record in log.reader().iter(Position::START) {
+        let record = record?;
+        match record.kind {
+            ledger::GENESIS => {}
+            ledger::GENESIS_ACCOUNTS => {
+                let entries = ledger::decode_accounts(&record.payload).map_err(inconsistent)?;
+                version = commit_genesis(&mut trie, version, views, &entries)?;
+                chunks += 1;
+            }
+            _ => {
+                stored = Some(record);
+                break;
+            }
+        }
+    }
+    if let Some(genesis) = genesis {
+        for (index, entries) in genesis_chunks(genesis).enumerate() {
+            if index >= chunks {
+                log.append(ledger::GENESIS_ACCOUNTS, &ledger::encode_accounts(&entries))?;
+                version = commit_genesis(&mut trie, version, views, &entries)?;
+            }
+        }
+    }
+    let block = genesis_block(config, spec, version.root);
+    let (hash, number) = (block.hash(), block.number());
+    let position = match stored {
+        Some(record) => {
+            let (found, _) =
+                BlockRecord::decode_block(&record.payload).map_err(inconsistent)?;
+            if found.block.hash() != hash {
+                return Err(inconsistent("block 0 of the log does not come of its genesis"));
+            }
+            record.position
+        }
+        None => {
+            let stored = StoredBlock { block, senders: Vec::new(), receipts: Vec::new() };
+            let changes = StateChanges::default();
+            let record = BlockRecord { stored: &stored, patch: B256::ZERO, changes: &changes };
+            let position = log.append(ledger::BLOCK, &record.encode())?;
+            let choice = ForkChoice { head: hash, safe: hash, finalized: hash };
+            let adopt = AdoptRecord { choice, patch: B256::ZERO };
+            log.append(ledger::ADOPT, &alloy_rlp::encode(adopt))?;
+            log.sync()?;
+            position
+        }
+    };
+    let checkpoint = Checkpoint { number, hash, state_root: version.root, position };
+    let mut batch = Batch::default();
+    put_crown(&mut batch, &trie.crown(&version));
+    let place = ledger::encode_place(&hash, position);
+    batch.put(Table::Numbers, number.to_be_bytes(), place);
+    batch.put(Table::Hashes, hash.to_vec(), number.to_be_bytes());
+    batch.put(Table::Meta, CHECKPOINT, checkpoint.encode());
+    views.write(batch)?;
+    Ok((checkpoint, trie, version))
+}
+
+/// The genesis accounts in pieces that fit a record.
+fn genesis_chunks(genesis: &Genesis) -> impl Iterator<Item = Vec<GenesisEntry>> + '_ {
+    let mut entries = genesis_state(genesis).peekable();
+    std::iter::from_fn(move || {
+        let mut chunk = Vec::new();
+        let mut size = 0;
+        while size < GENESIS_CHUNK
+            && let Some(entry) = entries.next()
+        {
+            size += 1 + entry.3.len() + entry.2.as_ref().map_or(0, |code| code.len() / 64);
+            chunk.push(entry);
+        }
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+fn commit_genesis(
+    trie: &mut StateTrie,
+    parent: Version,
+    views: &Views,
+    entries: &[GenesisEntry],
+) -> Result<Version, OpenError> {
+    let mut batch = Batch::default();
+    let mut updates: Vec<AccountUpdate> = entries
+        .iter()
+        .map(|(address, account, code, storage)| {
+            if let Some(code) = code {
+                batch.put(Table::Codes, account.code_hash.to_vec(), code.to_vec());
+            }
+            let mut slots: Vec<SlotUpdate> = storage
+                .iter()
+                .map(|(slot, value)| {
+                    SlotUpdate { key: slot_key(*slot), existed: false, value: *value }
+                })
+                .collect();
+            slots.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            let Account { nonce, balance, code_hash } = *account;
+            AccountUpdate {
+                key: account_key(address),
+                existed: false,
+                account: Some(AccountFields { nonce, balance, code_hash }),
+                storage_root_before: EMPTY_ROOT_HASH,
+                wiped: false,
+                slots,
+            }
+        })
+        .collect();
+    updates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let commit = trie.commit(&parent, &updates, 2, &ViewLeaves(views)).map_err(inconsistent)?;
+    for (update, root) in updates.iter().zip(&commit.storage_roots) {
+        let fields = update.account.expect("genesis deletes nothing");
+        let AccountFields { nonce, balance, code_hash } = fields;
+        let flat = FlatAccount {
+            account: Account { nonce, balance, code_hash },
+            storage_root: *root,
+        };
+        put_account(&mut batch, update.key, Some(&flat));
+        for slot in &update.slots {
+            put_slot(&mut batch, &joined(&update.key, &slot.key), slot.value);
+        }
+    }
+    views.write(batch)?;
+    trie.finalise(&commit.version);
+    Ok(commit.version)
+}
+
+fn assemble(
+    log: Log,
+    views: Views,
+    spec: ChainSpec,
+    config: &Genesis,
+    base: Checkpoint,
+    trie: StateTrie,
+    version: Version,
+) -> Result<Chain, OpenError> {
+    let reader = log.reader();
+    let payload = reader.read(base.position)?.payload;
+    let (block, _) = BlockRecord::decode_block(&payload).map_err(inconsistent)?;
+    if block.block.hash() != base.hash || block.block.header.state_root != base.state_root {
+        return Err(inconsistent(
+            "the views stand on a block that the log does not hold; run `landfall db rebuild`",
+        ));
+    }
+    let genesis_number = config.number.unwrap_or_default();
+    let genesis_hash = if base.number == genesis_number {
+        base.hash
+    } else {
+        let row = views.get(Table::Numbers, &genesis_number.to_be_bytes())?;
+        let row = row.ok_or_else(|| inconsistent("the views do not know block 0"))?;
+        ledger::decode_place(&row).map_err(inconsistent)?.0
+    };
+    let place = (base.number, base.hash);
+    let head = Head { block: Arc::new(block), safe: place, finalized: place, layer: 0 };
+    let shared = Arc::new(Shared {
+        spec,
+        genesis_hash,
+        genesis_number,
+        views,
+        log: reader,
+        tree: RwLock::new(Tree::new(base.hash, base.number, version)),
+        trie: Mutex::new(trie),
+        visible: RwLock::new(Arc::new(head)),
+        cache: Mutex::new(BlockCache::default()),
+    });
+    Ok(Chain { shared, log, patches: 0, flushing: false })
+}
+
+/// Told the position that was reached, and the end.
+pub type Progress = Box<dyn FnMut(u64, u64)>;
+
+/// Brings a chain up to its log: what stands behind the base, in order.
+#[derive(Default)]
+pub(crate) struct Replay {
+    /// Whether blocks are executed again and everything is compared, instead of trusting the
+    /// change sets.
+    pub execute: bool,
+    pub blocks: u64,
+    pub transactions: u64,
+    pub patches: u64,
+    pub impersonated: u64,
+}
+
+impl Replay {
+    pub fn run(
+        &mut self,
+        chain: &mut Chain,
+        from: Position,
+        mut progress: Option<&mut Progress>,
+    ) -> Result<(), OpenError> {
+        let reader = chain.log.reader();
+        let end = reader.end();
+        for record in reader.iter(from) {
+            let record = record?;
+            if let Some(progress) = &mut progress {
+                progress(record.position.0, end.0);
+            }
+            match record.kind {
+                ledger::BLOCK => self.block(chain, &record)?,
+                ledger::PATCH => self.patch(chain, &record)?,
+                ledger::ADOPT => adopt(chain, &record)?,
+                ledger::GENESIS | ledger::GENESIS_ACCOUNTS => {}
+                other => {
+                    let what = format!("a record of unknown kind {other} at {}", record.position);
+                    return Err(OpenError::Inconsistent(what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
+        let (stored, patch) = BlockRecord::decode_block(&record.payload).map_err(inconsistent)?;
+        let hash = stored.block.hash();
+        let parent = {
+            let tree = chain.shared.tree.read();
+            if tree.block_layer(&hash).is_some() {
+                return Ok(());
+            }
+            if patch.is_zero() {
+                tree.block_layer(&stored.block.parent())
+            } else {
+                tree.patch_layer(&patch)
+            }
+        };
+        // A fork that was abandoned when its place was finalised.
+        let Some(parent) = parent else { return Ok(()) };
+        self.blocks += 1;
+        self.transactions += stored.senders.len() as u64;
+        let unsigned = stored.block.body.transactions.iter().filter_map(impersonated_sender);
+        self.impersonated += unsigned.count() as u64;
+        let changes = BlockRecord::decode_changes(&record.payload).map_err(inconsistent)?;
+        let made = if self.execute {
+            executed_again(chain, parent, &stored, &changes, record.position)?
+        } else {
+            changed_again(chain, parent, &stored, &changes, record.position)?
+        };
+        let step = Step::Block { block: Arc::new(stored), position: record.position };
+        chain.shared.tree.write().insert(parent, step, made.0, made.1);
+        Ok(())
+    }
+
+    fn patch(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
+        let patch = PatchRecord::decode(&record.payload).map_err(inconsistent)?;
+        let parent = {
+            let tree = chain.shared.tree.read();
+            if patch.below.is_zero() {
+                tree.block_layer(&patch.block)
+            } else {
+                tree.patch_layer(&patch.below)
+            }
+        };
+        self.patches += 1;
+        chain.patches = chain.patches.max(patch.sequence + 1);
+        let Some(parent) = parent else { return Ok(()) };
+        let made = changes_on(chain, parent, &patch.changes)?;
+        chain.insert_patch(parent, keccak256(&record.payload), made);
+        Ok(())
+    }
+}
+
+/// The layer of a block by its change set alone; the state root is compared.
+fn changed_again(
+    chain: &Chain,
+    parent: LayerId,
+    stored: &StoredBlock,
+    changes: &StateChanges,
+    position: Position,
+) -> Result<Made, OpenError> {
+    let made = changes_on(chain, parent, changes)?;
+    let root = stored.block.header.state_root;
+    if made.0.root != root {
+        return Err(inconsistent(format!(
+            "the change set of block {} {} at {position} gives state root {}, its header has {root}",
+            stored.block.number(),
+            stored.block.hash(),
+            made.0.root,
+        )));
+    }
+    Ok(made)
+}
+
+/// The layer of a block by executing it; all that is stored of it is compared.
+fn executed_again(
+    chain: &Chain,
+    parent: LayerId,
+    stored: &StoredBlock,
+    changes: &StateChanges,
+    position: Position,
+) -> Result<Made, OpenError> {
+    let wrong = |what: String| {
+        let (number, hash) = (stored.block.number(), stored.block.hash());
+        inconsistent(format!("block {number} {hash} at {position}: {what}"))
+    };
+    let (again, found, made) = chain
+        .execute(parent, stored.block.clone())
+        .map_err(|error| wrong(error.to_string()))?;
+    if again.senders != stored.senders {
+        return Err(wrong("the stored senders are not those of the signatures".into()));
+    }
+    if again.receipts != stored.receipts {
+        return Err(wrong("the stored receipts are not what execution gives".into()));
+    }
+    if found != *changes {
+        return Err(wrong("the stored change set is not what execution gives".into()));
+    }
+    Ok(made)
+}
+
+fn changes_on(chain: &Chain, parent: LayerId, changes: &StateChanges) -> Result<Made, OpenError> {
+    let view: StateView = chain.shared.state_at(parent);
+    let version = chain.shared.tree.read().at(parent).version;
+    let mut trie = chain.shared.trie.lock();
+    commit(&mut trie, &ParentState::new(&view), &version, changes, 2).map_err(inconsistent)
+}
+
+fn adopt(chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
+    let adopt = AdoptRecord::decode(&mut &record.payload[..]).map_err(inconsistent)?;
+    let layer = {
+        let tree = chain.shared.tree.read();
+        if adopt.patch.is_zero() {
+            tree.block_layer(&adopt.choice.head)
+        } else {
+            tree.patch_layer(&adopt.patch)
+        }
+    };
+    // A verdict from before the base was final, for a branch that is gone.
+    let Some(layer) = layer else { return Ok(()) };
+    chain.show(adopt.choice, layer)?;
+    if chain.flush_due() {
+        chain.flush()?;
+    }
+    Ok(())
+}
+
+/// Flat state of the views alone: while a genesis is loaded there is no tree.
+struct ViewLeaves<'a>(&'a Views);
+
+impl crate::trie::Leaves for ViewLeaves<'_> {
+    fn accounts(
+        &self,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(B256, alloy_trie::TrieAccount)>, crate::trie::Unreadable> {
+        crate::shared::viewed_accounts(self.0, prefix, limit)
+            .map_err(|error| crate::trie::Unreadable(error.0))
+    }
+
+    fn slots(
+        &self,
+        owner: B256,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(B256, alloy_primitives::U256)>, crate::trie::Unreadable> {
+        crate::shared::viewed_slots(self.0, owner, prefix, limit)
+            .map_err(|error| crate::trie::Unreadable(error.0))
+    }
+
+    fn node(
+        &self,
+        owner: Option<B256>,
+        path: &[u8],
+    ) -> Result<Option<Vec<u8>>, crate::trie::Unreadable> {
+        let row = self.0.get(Table::Crown, &crate::shared::crown_key(owner, path));
+        row.map_err(|error| crate::trie::Unreadable(unreadable(error).0))
+    }
+}

@@ -1,0 +1,291 @@
+//! Merkle proofs of the present and of the recent past.
+//!
+//! A state that is still a version of the trie is proved from it. An older one is computed on the
+//! side: the changes since then, undone and merged, are committed onto the finalised version, and
+//! the root that comes of it must be the old header's.
+
+use crate::flat::{account_key, slot_key};
+use crate::ledger::BlockRecord;
+use crate::shared::{Shared, StateView, unreadable};
+use crate::tree::Step;
+use crate::trie::{
+    AccountFields, AccountUpdate, Leaves, Patched, Proof, SlotUpdate, StateTrie, TrieError,
+};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_trie::EMPTY_ROOT_HASH;
+use landfall_types::{Account, StateError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How many blocks back from the head a proof is given.
+pub const PROOF_WINDOW: u64 = 1_024;
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// The block lies further back than proofs are given for.
+    #[error("proofs are kept for the last {PROOF_WINDOW} blocks; the oldest is {oldest}")]
+    TooOld {
+        /// The oldest block that can be proved now.
+        oldest: u64,
+    },
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The trie is damaged.
+    #[error(transparent)]
+    Trie(#[from] TrieError),
+}
+
+/// An account with its Merkle proof, as `eth_getProof` gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountProof {
+    /// The account, if it exists.
+    pub account: Option<Account>,
+    /// The root of its storage.
+    pub storage_root: B256,
+    /// Nodes from the root down.
+    pub proof: Vec<Bytes>,
+    /// The slots that were asked for, in that order.
+    pub storage: Vec<ProvedSlot>,
+}
+
+/// A slot with its Merkle proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvedSlot {
+    /// The slot.
+    pub slot: B256,
+    /// Its value.
+    pub value: U256,
+    /// Nodes from the storage root down.
+    pub proof: Vec<Bytes>,
+}
+
+pub(crate) fn prove(
+    shared: &Arc<Shared>,
+    view: &StateView,
+    address: Address,
+    slots: &[B256],
+) -> Result<AccountProof, ProofError> {
+    let head = shared.visible.read().number();
+    let oldest = head.saturating_sub(PROOF_WINDOW).max(shared.genesis_number);
+    if view.number < oldest {
+        return Err(ProofError::TooOld { oldest });
+    }
+    let key = account_key(&address);
+    let keys: Vec<B256> = slots.iter().map(|slot| slot_key((*slot).into())).collect();
+    let mut trie = shared.trie.lock();
+    let version = view.layer.and_then(|id| shared.tree.read().layer(id).map(|l| l.version));
+    let proof = match version.filter(|version| trie.holds(version)) {
+        Some(version) => trie.prove(&version, key, &keys, view)?,
+        None => prove_past(shared, &mut trie, view, key, &keys)?,
+    };
+    Ok(assemble(proof, slots))
+}
+
+fn assemble(proof: Proof, slots: &[B256]) -> AccountProof {
+    let account = proof.account.map(|account| Account {
+        nonce: account.nonce,
+        balance: account.balance,
+        code_hash: account.code_hash,
+    });
+    let storage = slots
+        .iter()
+        .zip(proof.slots)
+        .map(|(slot, proved)| ProvedSlot { slot: *slot, value: proved.value, proof: proved.nodes })
+        .collect();
+    AccountProof {
+        account,
+        storage_root: proof.account.map_or(EMPTY_ROOT_HASH, |account| account.storage_root),
+        proof: proof.nodes,
+        storage,
+    }
+}
+
+/// Proves a state below the oldest version of the trie.
+fn prove_past(
+    shared: &Arc<Shared>,
+    trie: &mut StateTrie,
+    view: &StateView,
+    key: B256,
+    slots: &[B256],
+) -> Result<Proof, ProofError> {
+    let Some(oldest) = oldest_version(shared, trie) else {
+        return Err(StateError("the trie holds no version of the tree".into()).into());
+    };
+    let (base, number, version) = oldest;
+    let updates = undo(shared, view, &base, number)?;
+    let commit = trie.commit(&version, &updates, 2, &base)?;
+    let header = shared
+        .viewed_number(view.number)?
+        .map(|(_, position)| shared.read_block(position))
+        .transpose()?;
+    let live = || {
+        let tree = shared.tree.read();
+        tree.canonical(view.number).and_then(|id| match &tree.at(id).step {
+            Step::Block { block, .. } => Some(block.clone()),
+            _ => None,
+        })
+    };
+    let root = header.or_else(live).map(|block| block.block.header.state_root);
+    let result = if root == Some(commit.version.root) {
+        let leaves = Patched::new(&base, &updates, &commit.storage_roots);
+        trie.prove(&commit.version, key, slots, &leaves).map_err(ProofError::from)
+    } else {
+        let what = format!("undoing changes down to block {} gives another root", view.number);
+        Err(StateError(what).into())
+    };
+    trie.abandon(commit.version);
+    result
+}
+
+/// The lowest layer whose version the trie still holds: the base, or the block of a flush that is
+/// under way.
+fn oldest_version(
+    shared: &Arc<Shared>,
+    trie: &StateTrie,
+) -> Option<(StateView, u64, crate::trie::Version)> {
+    let (layer, number, version) = {
+        let tree = shared.tree.read();
+        let mut path = vec![tree.base()];
+        path.extend(tree.path_from_base(tree.head()));
+        path.into_iter()
+            .map(|id| (id, tree.at(id)))
+            .find(|(_, layer)| trie.holds(&layer.version))
+            .map(|(id, layer)| (id, layer.number, layer.version))?
+    };
+    Some((shared.state_at(layer), number, version))
+}
+
+/// The updates that lead from `base` (block `number`) back to the state of `view`.
+fn undo(
+    shared: &Arc<Shared>,
+    view: &StateView,
+    base: &StateView,
+    number: u64,
+) -> Result<Vec<AccountUpdate>, StateError> {
+    let mut touched: BTreeMap<Address, std::collections::BTreeSet<U256>> = BTreeMap::new();
+    let mut wiped: std::collections::BTreeSet<B256> = Default::default();
+    for changed in view.number + 1..=number {
+        let Some(position) = position_of(shared, changed)? else {
+            return Err(StateError(format!("block {changed} is missing")));
+        };
+        let record = shared.log.read(position).map_err(unreadable)?;
+        let changes = BlockRecord::decode_changes(&record.payload).map_err(unreadable)?;
+        for (address, change) in changes.accounts {
+            if change.wiped || change.account.after.is_none() {
+                wiped.insert(account_key(&address));
+            }
+            touched.entry(address).or_default().extend(change.storage.keys());
+        }
+    }
+    patched_since(shared, view.number, number, &mut touched)?;
+    let mut updates = Vec::new();
+    for (address, slots) in touched {
+        let key = account_key(&address);
+        let mut slots: Vec<B256> = slots.into_iter().map(slot_key).collect();
+        if wiped.contains(&key) {
+            // Everything that the account ever held may differ.
+            slots.extend(history_slots(shared, &key)?);
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        updates.push(undo_account(view, base, key, &slots)?);
+    }
+    updates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    Ok(updates)
+}
+
+fn undo_account(
+    view: &StateView,
+    base: &StateView,
+    key: B256,
+    slots: &[B256],
+) -> Result<AccountUpdate, StateError> {
+    let (old, new) = (view.flat_account(&key)?, base.flat_account(&key)?);
+    let mut updates = Vec::new();
+    for slot in slots {
+        let joined = crate::flat::joined(&key, slot);
+        let (value, now) = (view.flat_slot(&joined)?, base.flat_slot(&joined)?);
+        if value != now {
+            updates.push(SlotUpdate { key: *slot, existed: !now.is_zero(), value });
+        }
+    }
+    Ok(AccountUpdate {
+        key,
+        existed: new.is_some(),
+        account: old.map(|flat| AccountFields {
+            nonce: flat.account.nonce,
+            balance: flat.account.balance,
+            code_hash: flat.account.code_hash,
+        }),
+        storage_root_before: new.map_or(EMPTY_ROOT_HASH, |flat| flat.storage_root),
+        wiped: false,
+        slots: if old.is_some() { updates } else { Vec::new() },
+    })
+}
+
+fn position_of(
+    shared: &Shared,
+    number: u64,
+) -> Result<Option<crate::store::Position>, StateError> {
+    let live = {
+        let tree = shared.tree.read();
+        tree.canonical(number).and_then(|id| match &tree.at(id).step {
+            Step::Block { position, .. } => Some(*position),
+            _ => None,
+        })
+    };
+    match live {
+        Some(position) => Ok(Some(position)),
+        None => Ok(shared.viewed_number(number)?.map(|(_, position)| position)),
+    }
+}
+
+/// Adds what patches changed between two blocks: history names hashed keys only, so they are
+/// found in the records of the log between the two.
+fn patched_since(
+    shared: &Shared,
+    from: u64,
+    to: u64,
+    touched: &mut BTreeMap<Address, std::collections::BTreeSet<U256>>,
+) -> Result<(), StateError> {
+    if shared.spec.rules != landfall_types::Rules::Landfall {
+        return Ok(());
+    }
+    let (Some(start), Some(end)) = (position_of(shared, from)?, position_of(shared, to)?) else {
+        return Ok(());
+    };
+    for record in shared.log.iter(start) {
+        let record = record.map_err(unreadable)?;
+        if record.position >= end {
+            break;
+        }
+        if record.kind == crate::ledger::PATCH {
+            let patch =
+                crate::ledger::PatchRecord::decode(&record.payload).map_err(unreadable)?;
+            for (address, change) in patch.changes.accounts {
+                touched.entry(address).or_default().extend(change.storage.keys());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every slot of an account that history or flat state knows.
+fn history_slots(shared: &Arc<Shared>, key: &B256) -> Result<Vec<B256>, StateError> {
+    use crate::store::views::Table;
+    use std::ops::Bound;
+    let mut found = Vec::new();
+    for table in [Table::Slots, Table::SlotHistory] {
+        let rows = shared
+            .views
+            .scan(table, key.as_slice(), Bound::Unbounded, usize::MAX)
+            .map_err(unreadable)?;
+        found.extend(rows.iter().map(|(row, _)| B256::from_slice(&row[32..64])));
+    }
+    let base = shared.state_at(shared.tree.read().base());
+    let live = base.slots(*key, &[], usize::MAX).map_err(unreadable)?;
+    found.extend(live.into_iter().map(|(slot, _)| slot));
+    Ok(found)
+}
