@@ -1,0 +1,39 @@
+//! Landfall's interface to the world: Ethereum's JSON-RPC on HTTP and WebSocket.
+//!
+//! [`serve`] opens one port for both over a [`Backend`]; [`module`] gives the same methods without
+//! a socket, for tests. Reading goes through the chain's read-only handle, transactions through
+//! the door to the pool, and a development chain's controls through a door of their own.
+//! Errors have geth's codes and words, because clients match on both.
+//!
+//! This crate never writes to the chain, never starts a runtime, and holds nothing unbounded:
+//! bodies, batches, answers, connections, subscriptions, filters and searches all have limits in
+//! [`RpcConfig`].
+
+mod api;
+mod arguments;
+mod block_ref;
+mod cursor;
+mod debug;
+mod dev;
+mod doors;
+mod errors;
+mod eth_blocks;
+mod eth_call;
+mod eth_logs;
+mod eth_sign;
+mod eth_state;
+mod eth_transactions;
+mod fees;
+mod filters;
+mod fork_config;
+mod middleware;
+mod net_web3;
+mod ots;
+mod server;
+mod subscriptions;
+mod txpool;
+mod types;
+
+pub use api::module;
+pub use doors::{Answer, Backend, ControlError, Controls, Event, Patch, PoolDoor};
+pub use server::{RpcConfig, ServeError, ServerHandle, serve};

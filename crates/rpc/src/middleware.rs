@@ -1,0 +1,170 @@
+//! Between the library and the methods: geth's words where the library has its own, the limit of
+//! batches, and batches of transactions, whose signatures are recovered together.
+
+use crate::doors::PoolDoor;
+use crate::errors::{self, INTERNAL, METHOD_NOT_FOUND};
+use crate::eth_transactions::decode_parameters;
+use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
+use jsonrpsee::core::server::{BatchResponseBuilder, MethodResponse, ResponsePayload};
+use jsonrpsee::types::{ErrorObjectOwned, Id, Request};
+use std::future::Future;
+use std::sync::Arc;
+
+const SEND: &str = "eth_sendRawTransaction";
+const INVALID_REQUEST: i32 = -32600;
+
+/// Wraps the library's own service.
+#[derive(Clone)]
+pub(crate) struct Geth<S> {
+    inner: S,
+    pool: Arc<dyn PoolDoor>,
+    most: usize,
+    longest: usize,
+}
+
+impl<S> Geth<S> {
+    pub(crate) fn new(inner: S, pool: Arc<dyn PoolDoor>, most: usize, longest: usize) -> Self {
+        Self { inner, pool, most, longest }
+    }
+
+    /// Decodes the transactions, hands them to the pool at once, and answers each.
+    async fn send_all(&self, requests: &mut Vec<Request<'_>>) -> Vec<MethodResponse> {
+        let mut transactions = Vec::with_capacity(requests.len());
+        let mut answers: Vec<Option<ErrorObjectOwned>> = Vec::with_capacity(requests.len());
+        for request in requests.iter() {
+            let params = request.params.as_ref().map_or("[]", |params| params.get());
+            match decode_parameters(params) {
+                Ok(transaction) => {
+                    transactions.push(transaction);
+                    answers.push(None);
+                }
+                Err(error) => answers.push(Some(error)),
+            }
+        }
+        let mut outcomes = self.pool.submit_many(transactions).await.into_iter();
+        let answer = |(request, refused): (Request<'_>, Option<ErrorObjectOwned>)| {
+            let outcome = match refused {
+                Some(error) => Err(error),
+                None => {
+                    let outcome = outcomes.next().expect("one outcome for each transaction");
+                    outcome.map_err(errors::refused)
+                }
+            };
+            match outcome {
+                Ok(hash) => MethodResponse::response(
+                    request.id,
+                    ResponsePayload::success(hash),
+                    self.longest,
+                ),
+                Err(error) => MethodResponse::error(request.id, error),
+            }
+        };
+        requests.drain(..).zip(answers).map(answer).collect()
+    }
+}
+
+/// Replaces the library's words by geth's.
+fn reword(response: MethodResponse, id: Id<'_>, method: &str) -> MethodResponse {
+    match response.as_error_code() {
+        Some(METHOD_NOT_FOUND) => MethodResponse::error(id, errors::method_not_found(method)),
+        Some(INTERNAL) if matches!(method, "eth_subscribe" | "eth_unsubscribe") => {
+            let message = "notifications not supported";
+            let error = ErrorObjectOwned::owned(METHOD_NOT_FOUND, message, None::<()>);
+            MethodResponse::error(id, error)
+        }
+        _ => response,
+    }
+}
+
+fn invalid_request(message: &'static str) -> MethodResponse {
+    MethodResponse::error(Id::Null, ErrorObjectOwned::borrowed(INVALID_REQUEST, message, None))
+}
+
+impl<S> RpcServiceT for Geth<S>
+where
+    S: RpcServiceT<
+            MethodResponse = MethodResponse,
+            BatchResponse = MethodResponse,
+            NotificationResponse = MethodResponse,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    type MethodResponse = MethodResponse;
+    type BatchResponse = MethodResponse;
+    type NotificationResponse = MethodResponse;
+
+    fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let (id, method) = (request.id.clone(), request.method.clone());
+        let inner = self.inner.clone();
+        async move { reword(inner.call(request).await, id, &method) }
+    }
+
+    fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let service = self.clone();
+        async move {
+            if batch.is_empty() {
+                return invalid_request("empty batch");
+            }
+            if batch.len() > service.most {
+                return invalid_request("batch too large");
+            }
+            match service.answer_batch(batch).await {
+                Ok(response) | Err(response) => response,
+            }
+        }
+    }
+
+    fn notification<'a>(
+        &self,
+        notification: Notification<'a>,
+    ) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let inner = self.inner.clone();
+        async move { inner.notification(notification).await }
+    }
+}
+
+impl<S> Geth<S>
+where
+    Self: RpcServiceT<MethodResponse = MethodResponse, NotificationResponse = MethodResponse>,
+{
+    /// One after the other, except that neighbouring transactions go to the pool together.
+    /// `Err` is the answer in place of a batch that grew too long.
+    async fn answer_batch(&self, batch: Batch<'_>) -> Result<MethodResponse, MethodResponse> {
+        let mut answers = BatchResponseBuilder::new_with_limit(self.longest);
+        let mut sends = Vec::new();
+        for entry in batch {
+            match entry {
+                Ok(BatchEntry::Call(request)) if request.method == SEND => {
+                    sends.push(request);
+                    continue;
+                }
+                other => {
+                    for answer in self.send_all(&mut sends).await {
+                        answers.append(answer)?;
+                    }
+                    match other {
+                        Ok(BatchEntry::Call(request)) => {
+                            answers.append(self.call(request).await)?
+                        }
+                        Ok(BatchEntry::Notification(notification)) => {
+                            self.notification(notification).await;
+                        }
+                        Err(error) => {
+                            let (error, id) = error.into_parts();
+                            answers.append(MethodResponse::error(id, error))?;
+                        }
+                    }
+                }
+            }
+        }
+        for answer in self.send_all(&mut sends).await {
+            answers.append(answer)?;
+        }
+        if answers.is_empty() {
+            return Ok(MethodResponse::notification());
+        }
+        Ok(MethodResponse::from_batch(answers.finish()))
+    }
+}
