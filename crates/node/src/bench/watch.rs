@@ -1,0 +1,104 @@
+//! Following the blocks: when was each transaction first seen in one.
+
+use super::client::{BlockSummary, Client, ReceiptSummary};
+use crate::failure::Failure;
+use alloy_primitives::map::HashMap;
+use alloy_primitives::{B256, U64};
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often the head is asked for.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// When each transaction was seen in a block, by its place in the order.
+    pub when: Vec<Option<Instant>>,
+    /// Numbers of the blocks that hold any of them.
+    pub blocks: Vec<u64>,
+    /// Whether watching ended before all accepted transactions were seen.
+    pub gave_up: bool,
+}
+
+/// What the watcher shares with the sending side.
+#[derive(Clone, Default)]
+pub struct Progress {
+    /// Transactions that the node has taken.
+    pub accepted: Arc<AtomicUsize>,
+    /// Transactions seen in blocks.
+    pub included: Arc<AtomicUsize>,
+    /// Everything was sent.
+    pub all_sent: Arc<AtomicBool>,
+}
+
+/// Follows the chain from `from` until everything accepted was seen, or nothing new was for
+/// `patience` after the last was sent.
+pub async fn watch(
+    client: Client,
+    from: u64,
+    places: HashMap<B256, usize>,
+    progress: Progress,
+    patience: Duration,
+) -> Result<Seen, Failure> {
+    let mut seen = Seen { when: vec![None; places.len()], ..Seen::default() };
+    let mut next = from;
+    let mut count = 0;
+    let mut last_news = Instant::now();
+    loop {
+        let head = client.block_number().await?;
+        while next <= head {
+            let Some(block) = client.block(next).await? else { break };
+            let new = note(&mut seen, &block, &places);
+            if new > 0 {
+                count += new;
+                last_news = Instant::now();
+                progress.included.store(count, Ordering::Relaxed);
+            }
+            next += 1;
+        }
+        if !progress.all_sent.load(Ordering::Acquire) {
+            last_news = Instant::now();
+        } else if count >= progress.accepted.load(Ordering::Relaxed) {
+            return Ok(seen);
+        } else if last_news.elapsed() > patience {
+            seen.gave_up = true;
+            return Ok(seen);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn note(seen: &mut Seen, block: &BlockSummary, places: &HashMap<B256, usize>) -> usize {
+    let now = Instant::now();
+    let mut new = 0;
+    for place in block.transactions.iter().filter_map(|hash| places.get(hash)) {
+        if seen.when[*place].replace(now).is_none() {
+            new += 1;
+        }
+    }
+    if new > 0 {
+        seen.blocks.push(block.number.to());
+    }
+    new
+}
+
+/// After the measurement: how many of the included transactions failed in execution.
+pub async fn failed(
+    client: &Client,
+    blocks: &[u64],
+    places: &HashMap<B256, usize>,
+) -> Result<usize, Failure> {
+    let mut failed = 0;
+    for number in blocks {
+        let block = [Value::from(format!("{number:#x}"))];
+        let receipts: Vec<ReceiptSummary> = client.call("eth_getBlockReceipts", &block).await?;
+        let bad = |receipt: &&ReceiptSummary| {
+            receipt.status != U64::ONE && places.contains_key(&receipt.transaction_hash)
+        };
+        failed += receipts.iter().filter(bad).count();
+    }
+    Ok(failed)
+}

@@ -1,0 +1,8 @@
+//! One file per command: its flags, and what it does.
+
+pub mod bench;
+pub mod db;
+pub mod dev;
+pub mod export;
+pub mod import;
+mod progress;

@@ -1,0 +1,53 @@
+//! The `landfall` binary: a durable EVM chain for developers, and the tools around its ledger.
+//!
+//! Everything that touches the outside lives here: command line, threads, clock, signals. The
+//! chain itself is in `landfall_chain`, the JSON-RPC in `landfall_rpc`; this crate joins them.
+
+mod banner;
+mod bench;
+mod clock;
+mod commands;
+mod controls;
+mod failure;
+mod genesis;
+mod host;
+mod keys;
+mod sealer;
+mod signatures;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Landfall: a durable EVM chain with the standard JSON-RPC
+#[derive(Parser)]
+#[command(name = "landfall", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Dev(Box<commands::dev::Args>),
+    Import(commands::import::Args),
+    Export(commands::export::Args),
+    Db(commands::db::Args),
+    Bench(Box<commands::bench::Args>),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Dev(args) => commands::dev::run(&args),
+        Command::Import(args) => commands::import::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Db(args) => commands::db::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
