@@ -8,9 +8,9 @@
 use alloy_consensus::{EthereumTypedTransaction, TxEip1559};
 use alloy_genesis::{Genesis, GenesisAccount};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, hex, keccak256};
-use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
 use jsonrpsee_core::client::ClientT;
 use jsonrpsee_core::params::ArrayParams;
+use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
 use landfall_chain::pool::Recovered;
 use landfall_chain::store::SplitMix;
 use landfall_chain::{Attributes, Chain, ChainOptions, Place};
@@ -69,7 +69,8 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     make(&large, accounts, blocks)?;
     println!("made {accounts} accounts, as many slots, {blocks} blocks in {:.0?}", began.elapsed());
     make(&small, 1_000, 1)?;
-    let binary = if arguments.release { "target/release/landfall" } else { "target/debug/landfall" };
+    let binary =
+        if arguments.release { "target/release/landfall" } else { "target/debug/landfall" };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut failed = false;
     let mut check = |what: &str, holds: bool, figure: String| {
@@ -132,9 +133,8 @@ fn genesis(accounts: u64) -> Outcome<Genesis> {
         genesis.alloc.insert(holder(index), with(10u128.pow(20)));
     }
     genesis.alloc.insert(FUNDER, with(10u128.pow(27)));
-    let slots = (0..accounts).map(|slot| {
-        (B256::from(U256::from(slot)), B256::from(U256::from(slot + 1)))
-    });
+    let slots =
+        (0..accounts).map(|slot| (B256::from(U256::from(slot)), B256::from(U256::from(slot + 1))));
     let contract = GenesisAccount::default()
         .with_code(Some(Bytes::from_static(CODE)))
         .with_storage(Some(slots.collect()));

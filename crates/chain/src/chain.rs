@@ -10,11 +10,11 @@ use crate::store::{Log, LogError};
 use crate::tree::{LayerId, Step};
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, Sealed};
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_eips::eip4895::Withdrawal;
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use landfall_evm::{BlockBuilder, ExecutionError, Invalid, NextBlock};
 use landfall_types::{
-    Account, AccountChange, Block, ChainSpec, Change, ForkChoice, StateChanges, StateError, StateReader,
+    AccountChange, Block, ChainSpec, Change, ForkChoice, StateChanges, StateError, StateReader,
 };
 use std::sync::Arc;
 
@@ -412,8 +412,7 @@ impl Chain {
         self.log.append(ledger::PATCH, &bytes)?;
         let layer = self.insert_patch(head, keccak256(&bytes), made);
         let now = self.shared.visible.read().clone();
-        let choice =
-            ForkChoice { head: view.hash, safe: now.safe.1, finalized: now.finalized.1 };
+        let choice = ForkChoice { head: view.hash, safe: now.safe.1, finalized: now.finalized.1 };
         self.adopt_layer(choice, layer)?;
         Ok(())
     }
@@ -494,27 +493,23 @@ fn recover_senders(spec: &ChainSpec, block: &Block) -> Result<Vec<Address>, Impo
 
 fn patch_changes(view: &StateView, patch: Patch) -> Result<StateChanges, StateError> {
     let mut changes = StateChanges::default();
-    let (address, edit): (Address, Box<dyn FnOnce(&mut Account)>) = match &patch {
-        Patch::Balance { address, balance } => {
-            let balance = *balance;
-            (*address, Box::new(move |account| account.balance = balance))
-        }
-        Patch::Nonce { address, nonce } => {
-            let nonce = *nonce;
-            (*address, Box::new(move |account| account.nonce = nonce))
-        }
-        Patch::Code { address, code } => {
-            let code_hash = keccak256(code);
-            if !code.is_empty() {
-                changes.codes.insert(code_hash, code.clone());
-            }
-            (*address, Box::new(move |account| account.code_hash = code_hash))
-        }
-        Patch::Storage { address, .. } => (*address, Box::new(|_| ())),
-    };
+    let (Patch::Balance { address, .. }
+    | Patch::Nonce { address, .. }
+    | Patch::Code { address, .. }
+    | Patch::Storage { address, .. }) = patch;
     let before = view.account(&address)?;
     let mut after = before.unwrap_or_default();
-    edit(&mut after);
+    match &patch {
+        Patch::Balance { balance, .. } => after.balance = *balance,
+        Patch::Nonce { nonce, .. } => after.nonce = *nonce,
+        Patch::Code { code, .. } => {
+            after.code_hash = keccak256(code);
+            if !code.is_empty() {
+                changes.codes.insert(after.code_hash, code.clone());
+            }
+        }
+        Patch::Storage { .. } => {}
+    }
     let mut storage = std::collections::BTreeMap::new();
     if let Patch::Storage { slot, value, .. } = patch {
         let old = view.storage(&address, slot)?;
@@ -524,11 +519,8 @@ fn patch_changes(view: &StateView, patch: Patch) -> Result<StateChanges, StateEr
     }
     // An account that holds storage stays, however empty it is otherwise: tests of contracts
     // write slots before there is code.
-    let after = if after.is_empty() && storage.is_empty() && before.is_none() {
-        None
-    } else {
-        Some(after)
-    };
+    let after =
+        if after.is_empty() && storage.is_empty() && before.is_none() { None } else { Some(after) };
     if before != after || !storage.is_empty() {
         let account = Change { before, after };
         changes.accounts.insert(address, AccountChange { account, wiped: false, storage });

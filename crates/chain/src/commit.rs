@@ -80,7 +80,7 @@ pub(crate) fn commit(
     for (address, change) in &changes.accounts {
         updates.push(account_update(parent, address, change)?);
     }
-    updates.sort_unstable_by(|a, b| a.0.key.cmp(&b.0.key));
+    updates.sort_unstable_by_key(|update| update.0.key);
     let (updates, mut rest): (Vec<_>, Vec<_>) =
         updates.into_iter().map(|(update, before, slots)| (update, (before, slots))).unzip();
     let commit = trie.commit(parent_version, &updates, threads, parent.view)?;
@@ -143,8 +143,10 @@ fn account_update(
     let named = slots.iter().filter(|(_, before, after)| before != after);
     flat.extend(named.map(|(slot, before, after)| (joined(&key, slot), *before, *after)));
     flat.sort_unstable();
-    let account = change.account.after.map(|Account { nonce, balance, code_hash }| {
-        AccountFields { nonce, balance, code_hash }
+    let account = change.account.after.map(|Account { nonce, balance, code_hash }| AccountFields {
+        nonce,
+        balance,
+        code_hash,
     });
     let update = AccountUpdate {
         key,

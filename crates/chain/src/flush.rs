@@ -61,10 +61,13 @@ impl Checkpoint {
     }
 }
 
+/// The number that a layer's changes belong to, its block if it is one, and the changes.
+type FlushStep = (u64, Option<(Arc<StoredBlock>, Position)>, Arc<FlatChanges>);
+
 /// A write to the views that is due.
 pub struct FlushJob {
     shared: Arc<Shared>,
-    steps: Vec<(u64, Option<(Arc<StoredBlock>, Position)>, Arc<FlatChanges>)>,
+    steps: Vec<FlushStep>,
     crown: Vec<CrownRecord>,
     checkpoint: Checkpoint,
     base: LayerId,

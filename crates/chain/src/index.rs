@@ -112,15 +112,15 @@ pub(crate) fn appearances(
         (None, Some(before)) => with(before),
         (None, None) => with(u64::MAX),
     };
-    let mut first = after.is_some();
+    let mut first = true;
     let mut found: Vec<(u64, u32)> = Vec::new();
     loop {
-        let start = if first { Bound::Included(&at[..]) } else { Bound::Excluded(&at[..]) };
-        first = false;
         let rows = if after.is_some() {
+            let start = if first { Bound::Included(&at[..]) } else { Bound::Excluded(&at[..]) };
+            first = false;
             views.scan(Table::Appearances, prefix, start, CHUNK)
         } else {
-            views.scan_back(Table::Appearances, prefix, start, CHUNK)
+            views.scan_back(Table::Appearances, prefix, Some(&at), CHUNK)
         }
         .map_err(unreadable)?;
         let complete = rows.len() < CHUNK;

@@ -8,9 +8,7 @@ use crate::store::Position;
 use alloy_consensus::TxType;
 use alloy_primitives::{Address, B256, Bytes, Log, U256};
 use alloy_rlp::{Decodable, Encodable, Header as RlpHeader, RlpDecodable, RlpEncodable};
-use landfall_types::{
-    Account, Block, BlockError, ForkChoice, GenesisEntry, Receipt, StateChanges,
-};
+use landfall_types::{Account, Block, BlockError, ForkChoice, GenesisEntry, Receipt, StateChanges};
 
 /// The genesis file without its accounts, as JSON. The first record.
 pub(crate) const GENESIS: u8 = 1;

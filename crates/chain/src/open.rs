@@ -266,8 +266,7 @@ fn load_genesis(
     let (hash, number) = (block.hash(), block.number());
     let position = match stored {
         Some(record) => {
-            let (found, _) =
-                BlockRecord::decode_block(&record.payload).map_err(inconsistent)?;
+            let (found, _) = BlockRecord::decode_block(&record.payload).map_err(inconsistent)?;
             if found.block.hash() != hash {
                 return Err(inconsistent("block 0 of the log does not come of its genesis"));
             }
@@ -327,11 +326,13 @@ fn commit_genesis(
             }
             let mut slots: Vec<SlotUpdate> = storage
                 .iter()
-                .map(|(slot, value)| {
-                    SlotUpdate { key: slot_key(*slot), existed: false, value: *value }
+                .map(|(slot, value)| SlotUpdate {
+                    key: slot_key(*slot),
+                    existed: false,
+                    value: *value,
                 })
                 .collect();
-            slots.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            slots.sort_unstable_by_key(|update| update.key);
             let Account { nonce, balance, code_hash } = *account;
             AccountUpdate {
                 key: account_key(address),
@@ -343,15 +344,13 @@ fn commit_genesis(
             }
         })
         .collect();
-    updates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    updates.sort_unstable_by_key(|update| update.key);
     let commit = trie.commit(&parent, &updates, 2, &ViewLeaves(views)).map_err(inconsistent)?;
     for (update, root) in updates.iter().zip(&commit.storage_roots) {
         let fields = update.account.expect("genesis deletes nothing");
         let AccountFields { nonce, balance, code_hash } = fields;
-        let flat = FlatAccount {
-            account: Account { nonce, balance, code_hash },
-            storage_root: *root,
-        };
+        let flat =
+            FlatAccount { account: Account { nonce, balance, code_hash }, storage_root: *root };
         put_account(&mut batch, update.key, Some(&flat));
         for slot in &update.slots {
             put_slot(&mut batch, &joined(&update.key, &slot.key), slot.value);
@@ -529,9 +528,8 @@ fn executed_again(
         let (number, hash) = (stored.block.number(), stored.block.hash());
         inconsistent(format!("block {number} {hash} at {position}: {what}"))
     };
-    let (again, found, made) = chain
-        .execute(parent, stored.block.clone())
-        .map_err(|error| wrong(error.to_string()))?;
+    let (again, found, made) =
+        chain.execute(parent, stored.block.clone()).map_err(|error| wrong(error.to_string()))?;
     if again.senders != stored.senders {
         return Err(wrong("the stored senders are not those of the signatures".into()));
     }

@@ -192,7 +192,7 @@ fn undo(
         slots.dedup();
         updates.push(undo_account(view, base, key, &slots)?);
     }
-    updates.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    updates.sort_unstable_by_key(|update| update.key);
     Ok(updates)
 }
 
@@ -225,10 +225,7 @@ fn undo_account(
     })
 }
 
-fn position_of(
-    shared: &Shared,
-    number: u64,
-) -> Result<Option<crate::store::Position>, StateError> {
+fn position_of(shared: &Shared, number: u64) -> Result<Option<crate::store::Position>, StateError> {
     let live = {
         let tree = shared.tree.read();
         tree.canonical(number).and_then(|id| match &tree.at(id).step {
@@ -262,8 +259,7 @@ fn patched_since(
             break;
         }
         if record.kind == crate::ledger::PATCH {
-            let patch =
-                crate::ledger::PatchRecord::decode(&record.payload).map_err(unreadable)?;
+            let patch = crate::ledger::PatchRecord::decode(&record.payload).map_err(unreadable)?;
             for (address, change) in patch.changes.accounts {
                 touched.entry(address).or_default().extend(change.storage.keys());
             }

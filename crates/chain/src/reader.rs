@@ -79,9 +79,7 @@ impl ChainReader {
             return Ok(Some(block));
         }
         match self.shared.viewed_number(number)? {
-            Some((found, position)) if found == hash => {
-                self.shared.read_block(position).map(Some)
-            }
+            Some((found, position)) if found == hash => self.shared.read_block(position).map(Some),
             _ => Ok(None),
         }
     }

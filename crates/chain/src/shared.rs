@@ -9,7 +9,7 @@ use crate::tree::{Known, LayerId, Step, Tree};
 use crate::trie::{Leaves, StateTrie, Unreadable};
 use alloy_primitives::map::HashMap;
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256};
-use alloy_trie::TrieAccount;
+use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use landfall_types::{Account, ChainSpec, StateError, StateReader};
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
@@ -151,10 +151,7 @@ impl StateView {
     }
 
     /// Reads until no flush moved the base meanwhile.
-    fn settled<T>(
-        &self,
-        read: impl Fn(&Self) -> Result<T, StateError>,
-    ) -> Result<T, StateError> {
+    fn settled<T>(&self, read: impl Fn(&Self) -> Result<T, StateError>) -> Result<T, StateError> {
         loop {
             let base = self.shared.tree.read().base();
             let value = read(self)?;
@@ -168,11 +165,8 @@ impl StateView {
     fn history(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let mut from = key.to_vec();
         from.extend_from_slice(&(self.number + 1).to_be_bytes());
-        let rows = self
-            .shared
-            .views
-            .scan(table, key, Bound::Included(&from), 1)
-            .map_err(unreadable)?;
+        let rows =
+            self.shared.views.scan(table, key, Bound::Included(&from), 1).map_err(unreadable)?;
         Ok(rows.into_iter().next().map(|(_, value)| value))
     }
 
@@ -273,6 +267,11 @@ impl StateReader for StateView {
     fn block_hash(&self, number: u64) -> Result<B256, StateError> {
         Ok(self.ancestor_hash(number)?.unwrap_or_default())
     }
+
+    fn has_orphaned_storage(&self, address: &Address) -> Result<bool, StateError> {
+        let account = self.flat_account(&account_key(address))?;
+        Ok(account.is_some_and(|account| account.storage_root != EMPTY_ROOT_HASH))
+    }
 }
 
 /// The first and the last key that begin with some nibbles.
@@ -351,9 +350,7 @@ impl StateView {
                 Known::InViews => (key, None),
             })
             .collect();
-        merge(overlay, limit, |after, count| {
-            account_rows(&self.shared.views, prefix, after, count)
-        })
+        merge(overlay, limit, |after, count| account_rows(&self.shared.views, prefix, after, count))
     }
 
     /// Storage slots of an account under some nibbles, in order of their keys.

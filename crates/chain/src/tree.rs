@@ -191,8 +191,7 @@ impl Tree {
             Step::Base => {}
         }
         let changes = Arc::new(changes);
-        self.layers
-            .insert(id, Layer { parent, depth, jump, hash, number, step, version, changes });
+        self.layers.insert(id, Layer { parent, depth, jump, hash, number, step, version, changes });
         id
     }
 

@@ -107,7 +107,8 @@ fn compare(own: &Views, made: &Views, table: Table) -> Result<u64, OpenError> {
         let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let (left, right) =
             (own.scan(table, &[], start, CHUNK)?, made.scan(table, &[], start, CHUNK)?);
-        if let Some(at) = (0..left.len().max(right.len())).find(|at| left.get(*at) != right.get(*at))
+        if let Some(at) =
+            (0..left.len().max(right.len())).find(|at| left.get(*at) != right.get(*at))
         {
             let (left, right) = (left.get(at), right.get(at));
             let key = left.or(right).map(|row| alloy_primitives::hex::encode(&row.0));

@@ -280,7 +280,9 @@ fn patch_is_visible_at_once_survives_a_restart_and_is_left_by_a_revert() {
     };
     let before = chain.mark();
     chain.patch(Patch::Balance { address: who, balance: U256::from(5) }).unwrap();
-    chain.patch(Patch::Storage { address: CONTRACT, slot: U256::ONE, value: U256::from(9) }).unwrap();
+    chain
+        .patch(Patch::Storage { address: CONTRACT, slot: U256::ONE, value: U256::from(9) })
+        .unwrap();
     assert_eq!(balance(&chain), Some(U256::from(5)));
     let patched = chain.mark();
     drop(chain);

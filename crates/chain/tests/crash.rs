@@ -288,7 +288,8 @@ fn failed_sync_stops_the_chain_and_loses_nothing() {
                 world.disk.fail_sync(nth, lose);
                 work(&mut world, seed);
                 world.disk.crash(seed + nth);
-                verdict(&mut world).unwrap_or_else(|lost| panic!("seed {seed}, sync {nth}: {lost}"));
+                verdict(&mut world)
+                    .unwrap_or_else(|lost| panic!("seed {seed}, sync {nth}: {lost}"));
             }
         }
     }

@@ -209,10 +209,13 @@ impl<'a> Cache<'a> {
 
     /// What differs from the parent's state.
     pub(crate) fn into_changes(self) -> Result<StateChanges, StateError> {
-        let Self { state, accounts, codes, .. } = self;
+        let Self { state, mut accounts, codes, .. } = self;
         let mut changes = Vec::with_capacity(accounts.len());
         let mut new_codes = BTreeMap::new();
-        for (address, cached) in accounts {
+        let mut addresses: Vec<Address> = accounts.keys().copied().collect();
+        addresses.sort_unstable();
+        for address in addresses {
+            let cached = accounts.remove(&address).expect("it is one of the map's keys");
             let CachedAccount { before, now, wiped, slots, .. } = cached;
             // An account that did not exist before had no storage to lose.
             let wiped = wiped && before.is_some();

@@ -121,7 +121,8 @@ fn highest_limit(
 
 fn spendable(cache: &mut Cache<'_>, sender: Address, value: U256) -> Result<U256, CallError> {
     let balance = cache.account(sender)?.unwrap_or_default().balance;
-    if value > balance || (value == balance && !value.is_zero()) {
+    // Nothing would be left for gas.
+    if value >= balance {
         return Err(CallError::Request("insufficient funds for transfer".into()));
     }
     Ok(balance - value)

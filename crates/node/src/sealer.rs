@@ -271,7 +271,11 @@ impl Sealer {
 
     fn adopt(&mut self, block: &Block) -> Result<(), Trouble> {
         let (safe, finalized) = self.trailing(block.number())?;
-        let adopted = self.chain.adopt(ForkChoice { head: block.hash(), safe, finalized })?;
+        let adopted = self.chain.adopt(ForkChoice { head: block.hash(), safe, finalized });
+        let adopted = adopted.map_err(|error| {
+            // A block of our own on our own head: whatever is wrong with it, it is with us.
+            Trouble::Fatal(format!("cannot adopt block {}: {error}", block.number()))
+        })?;
         let abandoned = transactions(&adopted.removed);
         let touched = touched(&adopted);
         self.follow(touched, abandoned, Some(adopted))?;

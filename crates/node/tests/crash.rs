@@ -46,16 +46,16 @@ fn killed_node_loses_nothing_that_was_acknowledged() {
     let mut acknowledged: BTreeMap<u64, Seen> = BTreeMap::new();
     let mut lost = 0;
     for round in 0..rounds {
-        if round > 0 && random.next() % 4 == 0 {
+        if round > 0 && random.below(4) == 0 {
             // The kill may also come while the node opens what the last one left.
             let mut node = Node::spawn(&args);
-            std::thread::sleep(Duration::from_millis(random.next() % 60));
+            std::thread::sleep(Duration::from_millis(random.below(60)));
             node.kill();
         }
         let mut node = Node::start(&args);
         lost += missing(&node, &acknowledged);
         let load = sign_load(&node);
-        let moment = Duration::from_millis(20 + random.next() % 600);
+        let moment = Duration::from_millis(20 + random.below(600));
         let stop = AtomicBool::new(false);
         let address = node.address.clone();
         let from = acknowledged.keys().last().map_or(1, |number| number + 1);

@@ -211,6 +211,63 @@ fn ethereum_chain_goes_in_and_out_unchanged() {
 }
 
 #[test]
+fn verify_passes_an_honest_ledger_names_a_patched_one_and_refuses_a_damaged_one() {
+    let directory = Directory::new("verify");
+    let path = directory.join("chain");
+    let args = ["--datadir", text(&path)];
+    let verify = ["db", "verify", "--datadir", text(&path)];
+    let node = Node::start(&args);
+    node.send(FIRST, SECOND, 1);
+    node.call("anvil_mine", json!(["0x190"]));
+    node.send(FIRST, SECOND, 1);
+    assert_eq!(node.terminate(), Some(0));
+    let honest = landfall(&verify);
+    let said = String::from_utf8_lossy(&honest.stdout).into_owned();
+    assert!(honest.status.success(), "{}", String::from_utf8_lossy(&honest.stderr));
+    assert!(said.contains("402 blocks up to 402") && said.contains("2 transactions"), "{said}");
+    assert!(!said.contains("patched"), "{said}");
+
+    let node = Node::start(&args);
+    node.call("anvil_setBalance", json!([SECOND, "0x5"]));
+    node.call("evm_mine", json!([]));
+    assert_eq!(node.terminate(), Some(0));
+    let said = landfall(&verify);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("patched: 1 changes"), "{said}");
+
+    let segment = largest_file(&path, &["views"]);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let damaged = landfall(&verify);
+    let said = String::from_utf8_lossy(&damaged.stderr).into_owned();
+    assert_eq!(damaged.status.code(), Some(74), "{said}");
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    assert!(said.contains(name), "{name} is not named: {said}");
+}
+
+fn largest_file(path: &std::path::Path, without: &[&str]) -> std::path::PathBuf {
+    let (mut stack, mut largest) = (vec![path.to_owned()], (0, path.to_owned()));
+    while let Some(path) = stack.pop() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            if without.iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
+            let size = entry.metadata().unwrap().len();
+            if entry.path().is_dir() {
+                stack.push(entry.path());
+            } else if size > largest.0 {
+                largest = (size, entry.path());
+            }
+        }
+    }
+    largest.1
+}
+
+#[test]
 fn revert_goes_back_over_ten_thousand_blocks() {
     let node = Node::start(&[]);
     node.send(FIRST, SECOND, 1);

@@ -38,7 +38,7 @@ pub(crate) fn register(registry: &mut Registry) {
     });
     registry.long("eth_signTransaction", 1, |api, args| {
         let request: TransactionRequest = args.required(0)?;
-        if !request.from.is_some_and(|from| api.backend.keys.signer(&from).is_ok()) {
+        if request.from.is_none_or(|from| api.backend.keys.signer(&from).is_err()) {
             return Err(unknown_account());
         }
         let filled = Filled::new(api, request)?;

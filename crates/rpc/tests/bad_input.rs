@@ -219,7 +219,22 @@ fn calls() -> Vec<Bad> {
 
 fn senders() -> Vec<Bad> {
     let stranger = Address::repeat_byte(0x77);
+    let typed = |types: Value, message: Value| {
+        let data = json!({ "types": types, "primaryType": "A", "domain": {}, "message": message });
+        call("eth_signTypedData_v4", json!([FUNDED, data]), PARAMS, "invalid argument 1")
+    };
+    let field = |kind: &str| json!({ "A": [{ "name": "x", "type": kind }] });
+    let circle =
+        json!({ "A": [{ "name": "x", "type": "B" }], "B": [{ "name": "x", "type": "A" }] });
     vec![
+        typed(circle, json!({ "x": { "x": {} } })),
+        typed(field("uint257"), json!({ "x": 1 })),
+        typed(field("bytes33"), json!({ "x": "0x" })),
+        typed(field("uint8[18446744073709551616]"), json!({ "x": [] })),
+        typed(field(&format!("uint8{}", "[1]".repeat(2_000))), json!({ "x": [] })),
+        typed(field("Missing"), json!({ "x": 1 })),
+        typed(field("uint8"), json!({ "x": "0x100" })),
+        typed(field("address"), json!({})),
         call("eth_sign", json!([stranger, "0x01"]), SERVER, "unknown account"),
         call("eth_sign", json!([FUNDED, "text"]), PARAMS, "invalid argument 1"),
         call("eth_signTransaction", json!([{ "from": stranger }]), SERVER, "unknown account"),

@@ -6,6 +6,7 @@ mod support;
 use landfall_rpc::RpcConfig;
 use serde_json::{Value, json};
 use std::time::Duration;
+use support::ws::WebSocket;
 use support::{CHAIN_ID, FUNDED, LOGGING, TestNode, http};
 
 async fn node() -> TestNode {
@@ -194,7 +195,41 @@ async fn a_batch_of_a_thousand_transactions_is_taken_whole() {
 async fn a_port_in_use_is_told_with_the_way_out() {
     let node = node().await;
     let again = landfall_rpc::serve(node.backend.clone(), RpcConfig::default(), node.address).await;
-    let error = again.err().expect("the port is taken").to_string();
+    let error = again.expect_err("the port is taken").to_string();
     assert!(error.contains("the port is in use") && error.contains("--port"), "{error}");
     assert_eq!(node.ask("eth_chainId", json!([])), format!("{CHAIN_ID:#x}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websocket_takes_calls_batches_and_subscriptions_within_limits() {
+    let limits = RpcConfig { max_subscriptions: 2, ..RpcConfig::default() };
+    let node = TestNode::start(limits).await;
+    let mut socket = WebSocket::open(node.address);
+    socket.send(r#"{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}"#);
+    let id = socket.next()["result"].clone();
+    assert!(id.as_str().is_some_and(|id| id.starts_with("0x") && id.len() == 34), "{id}");
+    let block = node.mine();
+    let news = socket.next();
+    assert_eq!(news["method"], "eth_subscription");
+    assert_eq!(news["params"]["subscription"], id);
+    assert_eq!(news["params"]["result"]["hash"], json!(block));
+    socket.send(r#"{"jsonrpc":"2.0","id":2,"method":"eth_subscribe","params":["sideways"]}"#);
+    assert_eq!(socket.next()["error"]["code"], -32602);
+    socket.send(r#"{"jsonrpc":"2.0","id":3,"method":"eth_subscribe","params":["syncing"]}"#);
+    let answers = [socket.next(), socket.next()];
+    assert!(answers.iter().any(|answer| answer["params"]["result"] == false), "{answers:?}");
+    socket.send(r#"{"jsonrpc":"2.0","id":4,"method":"eth_subscribe","params":["logs"]}"#);
+    assert_eq!(socket.next()["error"]["code"], -32006, "the third is one too many");
+    socket.send(&format!(
+        r#"[{{"jsonrpc":"2.0","id":5,"method":"eth_unsubscribe","params":[{id}]}},
+            {{"jsonrpc":"2.0","id":6,"method":"eth_nothing"}}]"#
+    ));
+    let answers = socket.next();
+    assert_eq!(answers[0]["result"], true);
+    assert_eq!(answers[1]["error"]["code"], -32601);
+    socket.send("no JSON");
+    assert_eq!(socket.next()["error"]["code"], -32700);
+    node.mine();
+    socket.send(r#"{"jsonrpc":"2.0","id":7,"method":"eth_blockNumber"}"#);
+    assert_eq!(socket.next()["result"], "0x3", "and no news after unsubscribing");
 }

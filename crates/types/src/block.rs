@@ -42,6 +42,12 @@ pub enum BlockError {
     /// The RLP is malformed or has a field that does not belong there.
     #[error("not a block: {0}")]
     Rlp(#[from] alloy_rlp::Error),
+    /// A fee of more than 128 bits, which exceeds all funds that can be.
+    #[error("invalid block: transaction {index} offers more than 2^128 wei for a unit of gas")]
+    GasPrice {
+        /// The index of the transaction.
+        index: usize,
+    },
 }
 
 impl Block {
@@ -107,7 +113,7 @@ impl Block {
         *bytes = rest;
         let inner = &mut inner;
         let header = Header::decode(inner)?;
-        let transactions = Vec::<Transaction>::decode(inner)?;
+        let transactions = decode_transactions(inner)?;
         let ommers = Vec::<Header>::decode(inner)?;
         let withdrawals = if inner.is_empty() { None } else { Some(Withdrawals::decode(inner)?) };
         if !inner.is_empty() {
@@ -138,6 +144,40 @@ impl Block {
         }
         Ok(Self { extension, seal, ..block })
     }
+}
+
+fn decode_transactions(bytes: &mut &[u8]) -> Result<Vec<Transaction>, BlockError> {
+    let list = *bytes;
+    Vec::decode(bytes).map_err(|error| match overpriced(list) {
+        Some(index) => BlockError::GasPrice { index },
+        None => error.into(),
+    })
+}
+
+/// The first transaction with a fee that a [`Transaction`] has no room for: its RLP is sound, so
+/// such a block must not be called malformed.
+fn overpriced(mut list: &[u8]) -> Option<usize> {
+    let mut items = RlpHeader::decode_bytes(&mut list, true).ok()?;
+    let mut index = 0;
+    while !items.is_empty() {
+        let header = RlpHeader::decode(&mut items).ok()?;
+        let (item, rest) = items.split_at_checked(header.payload_length)?;
+        items = rest;
+        let (mut fields, fees) = match item.split_first()? {
+            _ if header.list => (item, 1..2),
+            (1, mut body) => (RlpHeader::decode_bytes(&mut body, true).ok()?, 2..3),
+            (_, mut body) => (RlpHeader::decode_bytes(&mut body, true).ok()?, 2..4),
+        };
+        for place in 0..fees.end {
+            let field = RlpHeader::decode_bytes(&mut fields, false).ok()?;
+            let integer = field.len() <= 32 && field.first() != Some(&0);
+            if fees.contains(&place) && field.len() > 16 && integer {
+                return Some(index);
+            }
+        }
+        index += 1;
+    }
+    None
 }
 
 /// What a block of our own chains says beyond Ethereum's header, committed to by
@@ -194,6 +234,40 @@ mod tests {
             block.seal = Bytes::from_static(b"seal");
             assert_eq!(Block::decode(&block.encode()).unwrap(), block);
         }
+    }
+
+    #[test]
+    fn a_fee_beyond_128_bits_is_named_and_nothing_else_is() {
+        let legacy = |price: &[u8], to: u8| {
+            let (mut fields, mut item) = (Vec::new(), Vec::new());
+            let [nonce, gas, value] = [&[][..], &[0x52, 0x08], &[]];
+            for field in [nonce, price, gas, &[to; 20], value, &[], &[27], &[1], &[1]] {
+                field.encode(&mut fields);
+            }
+            RlpHeader { list: true, payload_length: fields.len() }.encode(&mut item);
+            item.extend(fields);
+            item
+        };
+        let typed = |mut item: Vec<u8>| {
+            item.insert(0, 1);
+            alloy_rlp::encode(&item[..])
+        };
+        let list = |items: &[Vec<u8>]| {
+            let (payload, mut out) = (items.concat(), Vec::new());
+            RlpHeader { list: true, payload_length: payload.len() }.encode(&mut out);
+            out.extend(payload);
+            out
+        };
+        let (fair, much) = (legacy(&[7], 1), legacy(&[1; 17], 1));
+        assert!(decode_transactions(&mut &list(std::slice::from_ref(&fair))[..]).unwrap().len() == 1);
+        let refused = |items: &[Vec<u8>]| decode_transactions(&mut &list(items)[..]).unwrap_err();
+        let second = refused(&[fair.clone(), much]);
+        assert!(matches!(second, BlockError::GasPrice { index: 1 }), "{second}");
+        // Type 1 begins with a chain id: its gas price would stand where the gas is here.
+        let malformed = refused(&[typed(fair)]);
+        assert!(matches!(malformed, BlockError::Rlp(_)), "{malformed}");
+        let not_canonical = refused(&[legacy(&[0; 17], 1)]);
+        assert!(matches!(not_canonical, BlockError::Rlp(_)), "{not_canonical}");
     }
 
     #[test]

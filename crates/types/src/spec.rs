@@ -41,11 +41,7 @@ impl ChainSpec {
         let landfall = config.extra_fields.get("landfall");
         let impersonation = landfall.and_then(|own| own.get("impersonation"));
         let impersonation = impersonation.and_then(|value| value.as_bool()) == Some(true);
-        let rules = if landfall.is_some() {
-            Rules::Landfall
-        } else {
-            Rules::Ethereum
-        };
+        let rules = if landfall.is_some() { Rules::Landfall } else { Rules::Ethereum };
         Self {
             chain_id: config.chain_id,
             rules,

@@ -33,8 +33,7 @@ pub fn run(options: &Options) -> Result<Option<Tally>, Failure> {
     }
     let mut tally =
         for_each_file(&deciding, |file, tally| run_file(file, &folder, options, true, tally));
-    let skipped = for_each_file(&other, |file, tally| skip_file(file, tally));
-    tally.absorb(skipped);
+    tally.absorb(for_each_file(&other, |file, tally| skip_file(file, &folder, options, tally)));
     Ok(Some(tally))
 }
 
@@ -48,10 +47,15 @@ fn report_other(mut tally: Tally) {
     println!("older networks and collections: {passed} passed, {failed} failed");
 }
 
-fn skip_file(file: &Path, tally: &mut Tally) {
+/// Counts the cases of a file that does not decide.
+fn skip_file(file: &Path, folder: &Path, options: &Options, tally: &mut Tally) {
+    let short = file.strip_prefix(folder).unwrap_or(file).display();
     match read_json::<BTreeMap<String, IgnoredAny>>(file) {
-        Ok(tests) => tests.iter().for_each(|_| tally.skip()),
-        Err(reason) => tally.count(file.display(), Err(reason)),
+        Ok(tests) => {
+            let names = tests.keys().map(|name| format!("{short} {name}"));
+            names.filter(|case| options.selects(case)).for_each(|_| tally.skip());
+        }
+        Err(reason) => tally.count(short, Err(reason)),
     }
 }
 

@@ -37,7 +37,8 @@ impl Refusal {
     /// The names in the tests, without `BlockException.` and `TransactionException.`.
     fn names(&self) -> &'static [&'static str] {
         match self {
-            Self::Rlp(_) => &["RLP_STRUCTURES_ENCODING"],
+            Self::Rlp(BlockError::Rlp(_)) => &["RLP_STRUCTURES_ENCODING"],
+            Self::Rlp(BlockError::GasPrice { .. }) => &["GASLIMIT_PRICE_PRODUCT_OVERFLOW"],
             Self::Import(ImportError::Invalid(Invalid::Transaction { reason, .. })) => {
                 transaction(reason)
             }
@@ -59,9 +60,13 @@ fn block(reason: &Invalid) -> &'static [&'static str] {
         Invalid::ExtraData(_) => &["EXTRA_DATA_TOO_BIG"],
         Invalid::GasLimit { .. } => &["INVALID_GASLIMIT", "GASLIMIT_TOO_BIG"],
         Invalid::GasUsedAboveLimit { .. } => &["INVALID_GAS_USED_ABOVE_LIMIT", "GAS_USED_OVERFLOW"],
-        Invalid::BaseFee { .. } => &["INVALID_BASEFEE_PER_GAS"],
-        Invalid::FieldOfFork { .. } => &["INCORRECT_BLOCK_FORMAT"],
-        Invalid::Difficulty(_) => &["INVALID_DIFFICULTY"],
+        Invalid::BaseFee { .. } => {
+            &["INVALID_BASEFEE_PER_GAS", "IMPORT_IMPOSSIBLE_LONDON_WRONG_PARENT"]
+        }
+        Invalid::FieldOfFork { .. } => &["INCORRECT_BLOCK_FORMAT", "IMPORT_IMPOSSIBLE_SHANGHAI"],
+        Invalid::Difficulty(_) => {
+            &["INVALID_DIFFICULTY", "IMPORT_IMPOSSIBLE_DIFFICULTY_OVER_PARIS"]
+        }
         Invalid::Nonce => &["INCORRECT_BLOCK_FORMAT"],
         Invalid::Ommers(_) => &["TOO_MANY_UNCLES", "IMPORT_IMPOSSIBLE_UNCLES_OVER_PARIS"],
         Invalid::OmmersHash { .. } => &["INVALID_UNCLES_HASH"],

@@ -45,8 +45,14 @@ impl Options {
 type Suite = fn(&Options) -> Result<Option<Tally>, Failure>;
 
 /// All suites by name.
-pub const SUITES: &[(&str, Suite)] =
-    &[("statetests", state_tests::run), ("blockchaintests", blockchain_tests::run), ("trie", trie::run), ("transactions", transactions::run), ("rlp", rlp::run), ("rpc", rpc::run)];
+pub const SUITES: &[(&str, Suite)] = &[
+    ("statetests", state_tests::run),
+    ("blockchaintests", blockchain_tests::run),
+    ("trie", trie::run),
+    ("transactions", transactions::run),
+    ("rlp", rlp::run),
+    ("rpc", rpc::run),
+];
 
 /// A suite could not run at all.
 #[derive(Clone, Debug)]

@@ -53,18 +53,17 @@ impl Network {
     /// Reads a name such as `Cancun`, `BerlinToLondonAt5` or `PragueToOsakaAtTime15k`.
     pub fn parse(name: &str) -> Result<Self, String> {
         let unknown = || format!("unknown network {name}");
-        let fork = |name: &str| {
-            FORKS.iter().find(|(known, _)| *known == name).map(|(_, fork)| *fork)
-        };
+        let fork =
+            |name: &str| FORKS.iter().find(|(known, _)| *known == name).map(|(_, fork)| *fork);
         let Some((first, rest)) = name.split_once("To") else {
             return Ok(Self { first: fork(name).ok_or_else(unknown)?, next: None });
         };
         let (next, at) = rest.split_once("At").ok_or_else(unknown)?;
         let at = match (at.strip_prefix("Time"), at.strip_prefix("Diff")) {
-            (Some(time), _) => {
-                time.strip_suffix('k').and_then(|thousands| thousands.parse::<u64>().ok())
-                    .map(|thousands| thousands * 1_000)
-            }
+            (Some(time), _) => time
+                .strip_suffix('k')
+                .and_then(|thousands| thousands.parse::<u64>().ok())
+                .map(|thousands| thousands * 1_000),
             (_, Some(difficulty)) => u64::from_str_radix(difficulty, 16).ok(),
             _ => at.parse().ok(),
         };

@@ -113,9 +113,7 @@ fn number(digits: &str) -> Result<Item, String> {
 fn check(test: &Test) -> Result<(), String> {
     let decoded = decode_exact(&test.out);
     match test.input.as_str() {
-        Some("INVALID") => {
-            decoded.map_or(Ok(()), |item| Err(format!("accepted as {item:?}")))
-        }
+        Some("INVALID") => decoded.map_or(Ok(()), |item| Err(format!("accepted as {item:?}"))),
         Some("VALID") => round_trip(&decoded?, &test.out),
         _ => {
             let (want, have) = (item(&test.input)?, decoded?);
@@ -129,5 +127,9 @@ fn check(test: &Test) -> Result<(), String> {
 
 fn round_trip(item: &Item, want: &str) -> Result<(), String> {
     let bytes = Bytes::from(alloy_rlp::encode(item));
-    if bytes.to_string() == want.to_lowercase() { Ok(()) } else { Err(format!("encodes as {bytes}")) }
+    if bytes.to_string() == want.to_lowercase() {
+        Ok(())
+    } else {
+        Err(format!("encodes as {bytes}"))
+    }
 }

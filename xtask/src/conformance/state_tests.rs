@@ -194,11 +194,8 @@ struct State {
 
 impl State {
     fn new(pre: &BTreeMap<Address, PreAccount>) -> Result<Self, String> {
-        let mut state = Self {
-            accounts: BTreeMap::new(),
-            storage: BTreeMap::new(),
-            codes: BTreeMap::new(),
-        };
+        let mut state =
+            Self { accounts: BTreeMap::new(), storage: BTreeMap::new(), codes: BTreeMap::new() };
         for (address, account) in pre {
             let code_hash = keccak256(&account.code);
             state.codes.insert(code_hash, account.code.clone());

@@ -35,8 +35,6 @@ pub struct BlockSummary {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceiptSummary {
-    /// Of which transaction.
-    pub transaction_hash: B256,
     /// One for success.
     pub status: U64,
     /// The contract that it created.

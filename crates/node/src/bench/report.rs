@@ -28,7 +28,7 @@ pub struct Run {
     pub accepted: usize,
     /// Seen in blocks.
     pub included: usize,
-    /// Included, but failed in execution.
+    /// Failed in execution, of a sample of those included.
     pub failed: usize,
     /// Blocks that held them.
     pub blocks: usize,
@@ -144,7 +144,10 @@ pub fn table(runs: &[Run]) -> String {
             out.push_str(&format!("{}: {refused} refused, the first: {why}\n", run.rpc));
         }
         if run.failed > 0 {
-            out.push_str(&format!("{}: {} failed in execution\n", run.rpc, run.failed));
+            out.push_str(&format!(
+                "{}: {} of the sample failed in execution\n",
+                run.rpc, run.failed
+            ));
         }
         if run.gave_up {
             out.push_str(&format!("{}: {missing} accepted but never included\n", run.rpc));

@@ -1,6 +1,7 @@
 //! Following the blocks: when was each transaction first seen in one.
 
 use super::client::{BlockSummary, Client, ReceiptSummary};
+use super::prepare::Signed;
 use crate::failure::Failure;
 use alloy_primitives::map::HashMap;
 use alloy_primitives::{B256, U64};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How often the head is asked for.
 const POLL: Duration = Duration::from_millis(10);
+/// Included transactions whose receipts are looked at.
+const SAMPLE: usize = 500;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -85,20 +88,19 @@ fn note(seen: &mut Seen, block: &BlockSummary, places: &HashMap<B256, usize>) ->
     new
 }
 
-/// After the measurement: how many of the included transactions failed in execution.
-pub async fn failed(
-    client: &Client,
-    blocks: &[u64],
-    places: &HashMap<B256, usize>,
-) -> Result<usize, Failure> {
-    let mut failed = 0;
-    for number in blocks {
-        let block = [Value::from(format!("{number:#x}"))];
-        let receipts: Vec<ReceiptSummary> = client.call("eth_getBlockReceipts", &block).await?;
-        let bad = |receipt: &&ReceiptSummary| {
-            receipt.status != U64::ONE && places.contains_key(&receipt.transaction_hash)
-        };
-        failed += receipts.iter().filter(bad).count();
-    }
-    Ok(failed)
+/// After the measurement: how many of a sample of the included transactions failed in execution.
+/// Not all of them: some nodes take minutes to give the receipts of a large block.
+pub async fn failed(client: &Client, signed: &[Signed], seen: &Seen) -> Result<usize, Failure> {
+    let included: Vec<&Signed> =
+        signed.iter().zip(&seen.when).filter(|(_, when)| when.is_some()).map(|(s, _)| s).collect();
+    let step = included.len().div_ceil(SAMPLE).max(1);
+    let asked: Vec<Vec<Value>> = included
+        .iter()
+        .step_by(step)
+        .map(|signed| vec![Value::from(signed.hash.to_string())])
+        .collect();
+    let receipts: Vec<Option<ReceiptSummary>> =
+        client.call_many("eth_getTransactionReceipt", &asked).await?;
+    let bad = |receipt: &&ReceiptSummary| receipt.status != U64::ONE;
+    Ok(receipts.iter().flatten().filter(bad).count())
 }

@@ -127,7 +127,8 @@ async fn measure(
     ));
     let drawing = tokio::spawn(draw(bar.clone(), progress.clone()));
     let cpu_before = pid.map(process::cpu_time).transpose()?;
-    let sending = load::send(rpc, signed, plan, Instant::now(), progress.accepted.clone()).await;
+    let sending =
+        load::send(rpc, signed.clone(), plan, Instant::now(), progress.accepted.clone()).await;
     progress.all_sent.store(true, Ordering::Release);
     let outcome = sending?;
     let seen = watching.await.expect("watching does not panic")?;
@@ -149,7 +150,7 @@ async fn measure(
         transactions,
         accepted: outcome.sent.iter().filter(|sent| sent.accepted).count(),
         included: times.included,
-        failed: watch::failed(&client, &seen.blocks, &places).await?,
+        failed: watch::failed(&client, &signed, &seen).await?,
         blocks: seen.blocks.len(),
         seconds: times.seconds,
         per_second: times.per_second,

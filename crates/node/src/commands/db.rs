@@ -3,8 +3,8 @@
 use super::import::opening;
 use super::progress;
 use crate::failure::Failure;
-use indicatif::HumanCount;
-use landfall_chain::{Chain, ChainOptions, Place};
+use indicatif::{HumanCount, ProgressBar};
+use landfall_chain::{Chain, ChainOptions, Place, Progress, Verified};
 use std::path::{Path, PathBuf};
 
 /// Looks after the ledger of a data directory
@@ -16,6 +16,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Checks everything: checksums, parent links, every block by executing it again, the views
+    Verify(Directory),
     /// Makes the views (state, trie, indices) anew from the log
     Rebuild(Directory),
     /// Says what the ledger holds
@@ -32,6 +34,7 @@ struct Directory {
 /// Runs the subcommand.
 pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
+        Command::Verify(at) => verify(&at.datadir),
         Command::Rebuild(at) => rebuild(&at.datadir),
         Command::Stats(at) => stats(&at.datadir),
     }
@@ -41,13 +44,44 @@ fn place(directory: &Path) -> Place {
     Place::Directory(directory.to_owned())
 }
 
+/// A bar, and what moves it.
+fn drawn(message: &'static str) -> (ProgressBar, Progress) {
+    let bar = progress::bytes(0, message);
+    let shown = bar.clone();
+    let draw = move |position: u64, end: u64| {
+        shown.set_length(end);
+        shown.set_position(position);
+    };
+    (bar, Box::new(draw))
+}
+
+fn verify(directory: &Path) -> Result<(), Failure> {
+    let (bar, draw) = drawn("verifying");
+    let found = landfall_chain::verify(directory, Some(draw));
+    bar.finish_and_clear();
+    let found = found.map_err(opening)?;
+    let Verified { blocks, transactions, patches, impersonated, head, rows } = found;
+    let count = |number: u64| HumanCount(number).to_string();
+    println!(
+        "verified: {} blocks up to {head} and {} transactions executed again, {} rows of the views \
+         compared",
+        count(blocks),
+        count(transactions),
+        count(rows)
+    );
+    if found.is_patched() {
+        println!(
+            "this chain is patched: {} changes of state outside a transaction, {} transactions of \
+             impersonated senders, which no signature proves",
+            count(patches),
+            count(impersonated)
+        );
+    }
+    Ok(())
+}
+
 fn rebuild(directory: &Path) -> Result<(), Failure> {
-    let bar = progress::bytes(0, "rebuilding");
-    let drawn = bar.clone();
-    let draw = Box::new(move |position: u64, end: u64| {
-        drawn.set_length(end);
-        drawn.set_position(position);
-    });
+    let (bar, draw) = drawn("rebuilding");
     let options = ChainOptions {
         rebuild: true,
         progress: Some(draw),

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod http;
+pub mod ws;
 
 use alloy_primitives::{Address, B256, Signature, TxHash, address};
 use landfall_chain::pool::{HeadInfo, Order, Pool, PoolError, PoolLimits, Recovered, recover};
