@@ -9,6 +9,7 @@ mod clock;
 mod commands;
 mod controls;
 mod failure;
+mod following;
 mod genesis;
 mod host;
 mod keys;

@@ -9,10 +9,11 @@
 //! left again.
 
 use crate::clock::{Clock, wall};
+use crate::following::{next_rules, touched, transactions};
 use crate::host::{Shared, Task};
 use alloy_primitives::map::HashSet;
-use alloy_primitives::{Address, B256, TxHash, U256, keccak256};
-use landfall_chain::pool::{HeadInfo, Recovered};
+use alloy_primitives::{Address, B256, TxHash, keccak256};
+use landfall_chain::pool::Recovered;
 use landfall_chain::{
     Adopted, Attributes, Chain, ChainReader, FlushDone, ImportError, Mark, Patch, StoredBlock,
 };
@@ -531,21 +532,6 @@ fn is_hopeless(reason: &TransactionError) -> bool {
     )
 }
 
-/// The rules of the next block, as the pool needs them.
-pub fn next_rules(reader: &ChainReader, clock: &Clock) -> HeadInfo {
-    let (spec, head) = (reader.spec(), reader.head());
-    let header = head.block.block.header.inner();
-    let number = header.number + 1;
-    let timestamp = (clock.now(wall()) / 1_000).max(header.timestamp);
-    let base_fee = landfall_evm::next_base_fee(spec, header, number, timestamp, U256::ZERO);
-    HeadInfo {
-        chain_id: spec.chain_id,
-        fork: spec.fork_at(number, timestamp, U256::ZERO),
-        gas_limit: header.gas_limit,
-        base_fee: base_fee.unwrap_or_default(),
-    }
-}
-
 /// Milliseconds of a time in seconds that a caller gave.
 pub fn milliseconds(seconds: u64) -> Result<u64, Trouble> {
     let most = i64::MAX as u64 / 1_000;
@@ -559,37 +545,4 @@ pub fn milliseconds(seconds: u64) -> Result<u64, Trouble> {
 pub fn parent_time(block: &Block) -> u64 {
     let seconds = block.header.timestamp.saturating_mul(1_000);
     Extension::from_bytes(&block.extension).map_or(seconds, |extension| extension.milliseconds)
-}
-
-fn transactions(blocks: &[Arc<StoredBlock>]) -> Vec<Recovered> {
-    let of_block = |stored: &Arc<StoredBlock>| {
-        let all = stored.block.body.transactions.iter().zip(&stored.senders);
-        all.map(|(transaction, sender)| Recovered::new(transaction.clone(), *sender))
-            .collect::<Vec<_>>()
-    };
-    // Highest first, but nonces must come in order.
-    blocks.iter().rev().flat_map(of_block).collect()
-}
-
-/// The accounts that blocks changed; `None` if that may be any, because code ran.
-fn touched(adopted: &Adopted) -> Option<HashSet<Address>> {
-    use alloy_consensus::Transaction as _;
-    let mut touched = HashSet::default();
-    for stored in adopted.added.iter().chain(&adopted.removed) {
-        touched.insert(stored.block.header.beneficiary);
-        let withdrawals = stored.block.body.withdrawals.iter().flat_map(|w| w.iter());
-        touched.extend(withdrawals.map(|withdrawal| withdrawal.address));
-        let mut before = 0;
-        let all = stored.block.body.transactions.iter().zip(&stored.receipts);
-        for ((transaction, receipt), sender) in all.zip(&stored.senders) {
-            // A transaction of the least gas has run nothing.
-            if receipt.cumulative_gas_used - before != 21_000 {
-                return None;
-            }
-            before = receipt.cumulative_gas_used;
-            touched.insert(*sender);
-            touched.extend(transaction.to());
-        }
-    }
-    Some(touched)
 }

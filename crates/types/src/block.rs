@@ -259,7 +259,9 @@ mod tests {
             out
         };
         let (fair, much) = (legacy(&[7], 1), legacy(&[1; 17], 1));
-        assert!(decode_transactions(&mut &list(std::slice::from_ref(&fair))[..]).unwrap().len() == 1);
+        assert!(
+            decode_transactions(&mut &list(std::slice::from_ref(&fair))[..]).unwrap().len() == 1
+        );
         let refused = |items: &[Vec<u8>]| decode_transactions(&mut &list(items)[..]).unwrap_err();
         let second = refused(&[fair.clone(), much]);
         assert!(matches!(second, BlockError::GasPrice { index: 1 }), "{second}");

@@ -56,7 +56,7 @@ pub fn refusal(args: &[&str]) -> String {
     text
 }
 
-/// `landfall dev` in a process of its own; killed when dropped.
+/// `landfall dev` in a process of its own; ended when dropped.
 pub struct Node {
     child: Child,
     /// Everything printed up to the address.
@@ -168,7 +168,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // SIGTERM first: so the node takes its temporary directory with it.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        }
         let _ = self.child.wait();
     }
 }
