@@ -10,6 +10,7 @@ mod crash;
 mod dependencies;
 mod metadata;
 mod scale;
+mod stages;
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
@@ -36,6 +37,8 @@ enum Task {
         #[arg(long)]
         filter: Option<String>,
     },
+    /// Measure what one transfer costs, stage by stage (with `--release`).
+    Stages(stages::Arguments),
     /// Measure the node on a large state and a long chain.
     Scale(scale::Arguments),
     /// Kill a node under load at random moments and check that nothing acknowledged is lost.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Conformance { name, all, filter } => {
             conformance::run(&name, &conformance::Options { all, filter })
         }
+        Task::Stages(arguments) => exit(stages::run(&arguments)),
         Task::Scale(arguments) => exit(scale::run(&arguments)),
         Task::Crash { rounds, seed } => exit(crash::run(rounds, seed)),
         Task::Dependencies => exit(dependencies::run()),
