@@ -125,7 +125,8 @@ fn genesis(accounts: u64) -> Outcome<Genesis> {
         "gasLimit": "0x3b9aca00", "difficulty": "0x0", "alloc": {},
     }))?;
     for contract in landfall_evm::system_contracts() {
-        let account = GenesisAccount::default().with_nonce(Some(1));
+        let account =
+            GenesisAccount::default().with_nonce(Some(1)).with_storage(Some(contract.storage));
         genesis.alloc.insert(contract.address, account.with_code(Some(contract.code)));
     }
     let with = |wei: u128| GenesisAccount::default().with_balance(U256::from(wei));

@@ -444,14 +444,7 @@ impl Chain {
         safe: B256,
         finalized: B256,
     ) -> Result<Adopted, ImportError> {
-        let layer = {
-            let tree = self.shared.tree.read();
-            if mark.patch.is_zero() {
-                tree.block_layer(&mark.block)
-            } else {
-                tree.patch_layer(&mark.patch)
-            }
-        };
+        let layer = self.shared.tree.read().state_layer(&mark.block, &mark.patch);
         let layer = layer.ok_or(ImportError::Unknown(mark.block))?;
         self.adopt_layer(ForkChoice { head: mark.block, safe, finalized }, layer)
     }

@@ -453,11 +453,7 @@ impl Replay {
             if tree.block_layer(&hash).is_some() {
                 return Ok(());
             }
-            if patch.is_zero() {
-                tree.block_layer(&stored.block.parent())
-            } else {
-                tree.patch_layer(&patch)
-            }
+            tree.state_layer(&stored.block.parent(), &patch)
         };
         // A fork that was abandoned when its place was finalised.
         let Some(parent) = parent else { return Ok(()) };
@@ -478,14 +474,7 @@ impl Replay {
 
     fn patch(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
         let patch = PatchRecord::decode(&record.payload).map_err(inconsistent)?;
-        let parent = {
-            let tree = chain.shared.tree.read();
-            if patch.below.is_zero() {
-                tree.block_layer(&patch.block)
-            } else {
-                tree.patch_layer(&patch.below)
-            }
-        };
+        let parent = chain.shared.tree.read().state_layer(&patch.block, &patch.below);
         self.patches += 1;
         chain.patches = chain.patches.max(patch.sequence + 1);
         let Some(parent) = parent else { return Ok(()) };
@@ -551,14 +540,7 @@ fn changes_on(chain: &Chain, parent: LayerId, changes: &StateChanges) -> Result<
 
 fn adopt(chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
     let adopt = AdoptRecord::decode(&mut &record.payload[..]).map_err(inconsistent)?;
-    let layer = {
-        let tree = chain.shared.tree.read();
-        if adopt.patch.is_zero() {
-            tree.block_layer(&adopt.choice.head)
-        } else {
-            tree.patch_layer(&adopt.patch)
-        }
-    };
+    let layer = chain.shared.tree.read().state_layer(&adopt.choice.head, &adopt.patch);
     // A verdict from before the base was final, for a branch that is gone.
     let Some(layer) = layer else { return Ok(()) };
     chain.show(adopt.choice, layer)?;

@@ -141,8 +141,9 @@ impl Tree {
         self.blocks.get(hash).copied()
     }
 
-    pub fn patch_layer(&self, id: &B256) -> Option<LayerId> {
-        self.patches.get(id).copied()
+    /// The layer of a block's state, or of a patch's on top of it; a zero patch means none.
+    pub fn state_layer(&self, block: &B256, patch: &B256) -> Option<LayerId> {
+        if patch.is_zero() { self.block_layer(block) } else { self.patches.get(patch).copied() }
     }
 
     /// The layer of the canonical block at a number above or at the base.

@@ -1,13 +1,15 @@
 //! The contracts that the protocol itself calls, and those calls.
 
 use crate::{ExecutionError, Invalid, environment::BlockEvm, execute::evm_failure};
-use alloy_eips::{eip2935, eip4788, eip7002, eip7251};
+use alloy_eips::{eip2935, eip4788, eip6110, eip7002, eip7251};
 use alloy_evm::Evm;
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U256, hex};
 use revm::{
     DatabaseCommit,
     context_interface::result::{ExecutionResult, ResultAndState},
 };
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// A contract to put into a genesis, with nonce 1 and no balance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +20,21 @@ pub struct SystemContract {
     pub address: Address,
     /// Its code.
     pub code: Bytes,
+    /// What its constructor leaves in its storage.
+    pub storage: BTreeMap<B256, B256>,
 }
 
-/// The contracts of EIP-4788, EIP-2935, EIP-7002 and EIP-7251, for the genesis of a new chain.
-///
-/// EIP-6110's deposit contract is not among them: a chain of ours has no deposits from it.
-pub fn system_contracts() -> [SystemContract; 4] {
-    let contract = |eip, address, code: &Bytes| SystemContract { eip, address, code: code.clone() };
+/// The contracts of EIP-4788, EIP-2935, EIP-6110, EIP-7002 and EIP-7251, for the genesis of a new
+/// chain.
+pub fn system_contracts() -> [SystemContract; 5] {
+    let contract = |eip, address, code: &Bytes| SystemContract {
+        eip,
+        address,
+        code: code.clone(),
+        storage: BTreeMap::new(),
+    };
     [
+        deposit_contract(),
         contract(4788, eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
         contract(2935, eip2935::HISTORY_STORAGE_ADDRESS, &eip2935::HISTORY_STORAGE_CODE),
         contract(
@@ -39,6 +48,23 @@ pub fn system_contracts() -> [SystemContract; 4] {
             &eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE,
         ),
     ]
+}
+
+/// The deposit contract of the consensus specifications (`solidity_deposit_contract`, CC0), at
+/// mainnet's address.
+fn deposit_contract() -> SystemContract {
+    /// Where `zero_hashes` begins in the contract's storage.
+    const ZERO_HASHES: u64 = 33;
+    const DEPTH: u64 = 32;
+    let code = include_str!("deposit_contract.hex").trim_end();
+    let code = hex::decode(code).expect("the file holds the contract's code").into();
+    let mut storage = BTreeMap::new();
+    let mut hash = B256::ZERO;
+    for height in 1..DEPTH {
+        hash = B256::new(Sha256::digest([hash, hash].concat()).into());
+        storage.insert(B256::from(U256::from(ZERO_HASHES + height)), hash);
+    }
+    SystemContract { eip: 6110, address: eip6110::MAINNET_DEPOSIT_CONTRACT_ADDRESS, code, storage }
 }
 
 /// EIP-4788: stores the parent beacon block root.
@@ -86,4 +112,38 @@ fn call(
         evm.transact_system_call(eip4788::SYSTEM_ADDRESS, contract, input).map_err(evm_failure)?;
     evm.db_mut().commit(state);
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryState;
+    use crate::tests::{call_header, ethereum_spec};
+    use crate::{CallContext, CallOutcome};
+    use alloy_rpc_types_eth::TransactionRequest;
+    use alloy_rpc_types_eth::state::StateOverridesBuilder;
+
+    #[test]
+    fn deposit_contract_begins_with_the_root_of_the_empty_deposit_tree() {
+        let contract = deposit_contract();
+        let state = MemoryState::default().with_system_contracts();
+        let storage =
+            StateOverridesBuilder::default().with_state(contract.address, contract.storage).into();
+        let context = CallContext {
+            spec: &ethereum_spec(),
+            header: &call_header(),
+            state: &state,
+            state_overrides: Some(&storage),
+            block_overrides: None,
+            gas_cap: 10_000_000,
+        };
+        // get_deposit_root()
+        let input = Bytes::from_static(&hex!("c5f2892f"));
+        let request = TransactionRequest::default().to(contract.address).input(input.into());
+        let CallOutcome::Success { output, .. } = crate::call(&context, &request).unwrap() else {
+            panic!("the contract answers")
+        };
+        let root = hex!("d70a234731285c6804c2a4f56711ddb8c82c99740f207854891028af34e27e5e");
+        assert_eq!(output.as_ref(), root);
+    }
 }

@@ -41,7 +41,8 @@ impl DevGenesis {
             ..Genesis::default()
         };
         for contract in landfall_evm::system_contracts() {
-            let account = GenesisAccount::default().with_nonce(Some(1));
+            let account =
+                GenesisAccount::default().with_nonce(Some(1)).with_storage(Some(contract.storage));
             genesis.alloc.insert(contract.address, account.with_code(Some(contract.code)));
         }
         for account in &self.accounts {
