@@ -30,7 +30,8 @@ const RATE_LIMIT: f64 = 0.7;
 const QUERIES: usize = 30;
 /// Blocks between two fork choices while the chain is made, and one of logs in so many blocks.
 const STRIDE: u64 = 64;
-/// Measurements of the rate on each chain, alternating; the median counts.
+/// Measurements of the rate on each chain, alternating; the best counts, since whatever else the
+/// machine does only ever slows one down.
 const MEASUREMENTS: usize = 3;
 
 /// `LOG1(0, 0, CALLER)`, then `SSTORE(calldata[32], calldata[0])`; without call data it returns
@@ -95,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
             }
         }
     }
-    let [large_rate, small_rate] = rates.map(median);
+    let [large_rate, small_rate] = rates.map(best);
     let ratio = large_rate / small_rate;
     let figure = format!("{large_rate:.0}/s against {small_rate:.0}/s: {ratio:.2}");
     check("transfers at 70 % of a small chain's rate", ratio >= RATE_LIMIT, figure);
@@ -103,9 +104,8 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     if failed { Err("the node does not scale as it should".into()) } else { Ok(()) }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn best(values: Vec<f64>) -> f64 {
+    values.into_iter().fold(0.0, f64::max)
 }
 
 fn holder(index: u64) -> Address {

@@ -44,6 +44,9 @@ pub enum ImportError {
     /// Not yet: the parent is not here.
     #[error("block {0} is not here; import it first")]
     Unknown(B256),
+    /// The block stands beside a finalised one: it can never be canonical. Do not ask again.
+    #[error("block {0} is on a branch that finality has left behind")]
+    Finalized(B256),
     /// The fork choice names blocks that are not on one branch, or moves `finalized` back.
     #[error("fork choice refused: {0}")]
     ForkChoice(String),
@@ -148,6 +151,13 @@ pub struct Mark {
     patch: B256,
 }
 
+impl Mark {
+    /// A block without the patches on top of it.
+    pub fn of(block: B256, number: u64) -> Self {
+        Self { block, number, patch: B256::ZERO }
+    }
+}
+
 /// A version of the trie and what changed in flat state.
 pub(crate) type Made = (crate::trie::Version, crate::tree::FlatChanges);
 
@@ -179,6 +189,9 @@ impl Chain {
         let Some(parent) = parent else {
             return match self.shared.viewed_hash(&hash)? {
                 Some(_) => Ok(hash),
+                None if self.shared.viewed_hash(&block.parent())?.is_some() => {
+                    Err(ImportError::Finalized(hash))
+                }
                 None => Err(ImportError::Unknown(block.parent())),
             };
         };
@@ -332,7 +345,11 @@ impl Chain {
         Ok(self.show(choice, head)?)
     }
 
-    fn check_choice(&self, choice: &ForkChoice, head: LayerId) -> Result<(), ImportError> {
+    pub(crate) fn check_choice(
+        &self,
+        choice: &ForkChoice,
+        head: LayerId,
+    ) -> Result<(), ImportError> {
         let refused = |what: String| Err(ImportError::ForkChoice(what));
         let now = self.shared.visible.read().clone();
         let finalized = self.depth_on_branch(head, &choice.finalized)?;
@@ -393,7 +410,8 @@ impl Chain {
         };
         let block = reader.block_in(number, hash)?;
         let block = block.ok_or_else(|| StateError(format!("block {hash} is missing")))?;
-        *self.shared.visible.write() = Arc::new(Head { block, safe, finalized, layer });
+        let patched = !self.patch_of(layer).is_zero();
+        *self.shared.visible.write() = Arc::new(Head { block, safe, finalized, layer, patched });
         Ok(adopted)
     }
 
@@ -446,7 +464,17 @@ impl Chain {
     ) -> Result<Adopted, ImportError> {
         let layer = self.shared.tree.read().state_layer(&mark.block, &mark.patch);
         let layer = layer.ok_or(ImportError::Unknown(mark.block))?;
-        self.adopt_layer(ForkChoice { head: mark.block, safe, finalized }, layer)
+        let adopted = self.adopt_layer(ForkChoice { head: mark.block, safe, finalized }, layer)?;
+        self.forget_above(layer);
+        Ok(adopted)
+    }
+
+    /// Drops all that stands on the head: a development chain never returns to what it reverted,
+    /// and a test suite that reverts for ever must not fill the memory.
+    fn forget_above(&mut self, head: LayerId) {
+        let dropped = self.shared.tree.write().drop_above(head);
+        let mut trie = self.shared.trie.lock();
+        dropped.into_iter().for_each(|version| trie.abandon(version));
     }
 }
 

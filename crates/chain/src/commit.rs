@@ -109,11 +109,11 @@ fn account_update(
     change: &AccountChange,
 ) -> Result<(AccountUpdate, Option<FlatAccount>, SlotChanges), StateError> {
     let (key, before) = parent.flat(address)?;
-    assert_eq!(
-        before.map(|flat| flat.account),
-        change.account.before,
-        "the change set of {address} does not start from its parent's state"
-    );
+    if before.map(|flat| flat.account) != change.account.before {
+        return Err(StateError(format!(
+            "the views hold another state of {address} than the log; run `landfall db rebuild`"
+        )));
+    }
     let wiped = change.wiped || change.account.after.is_none();
     let mut slots: Vec<_> = change
         .storage

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Finalised blocks that wait before a flush is due.
 const DUE_BLOCKS: u64 = 256;
-/// Estimated bytes of layers that make a flush due earlier.
+/// Estimated bytes of finalised layers that make a flush due earlier.
 const DUE_BYTES: usize = 32 << 20;
 /// Bytes of trie nodes kept in memory.
 const TRIE_BYTES: usize = 256 << 20;
@@ -88,13 +88,11 @@ impl Chain {
         if self.flushing {
             return false;
         }
+        let (number, hash) = self.shared.visible.read().finalized;
         let tree = self.shared.tree.read();
-        let waiting = self.finalized_number().saturating_sub(tree.base_number());
-        waiting >= DUE_BLOCKS || waiting > 0 && tree.bytes() >= DUE_BYTES
-    }
-
-    fn finalized_number(&self) -> u64 {
-        self.shared.visible.read().finalized.0
+        let waiting = number.saturating_sub(tree.base_number());
+        let bytes = tree.block_layer(&hash).map_or(0, |id| tree.bytes_up_to(id));
+        waiting >= DUE_BLOCKS || bytes >= DUE_BYTES
     }
 
     /// Settles what the next flush writes; `None` if nothing is finalised above the views, or a
@@ -107,6 +105,7 @@ impl Chain {
             return None;
         }
         tree.prune_beside(base);
+        tree.begin_flush();
         let mut steps = Vec::new();
         let mut checkpoint = None;
         for id in tree.path_from_base(base) {

@@ -16,6 +16,8 @@ pub struct Head {
     pub finalized: (u64, B256),
     /// The state that `latest` means: the block's, or that of a patch on top of it.
     pub(crate) layer: LayerId,
+    /// That layer is a patch.
+    pub(crate) patched: bool,
 }
 
 impl Head {

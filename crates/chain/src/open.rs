@@ -23,6 +23,7 @@ use landfall_types::{
     genesis_state,
 };
 use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -154,7 +155,13 @@ impl Chain {
 fn open_store(options: &ChainOptions) -> Result<(Arc<dyn Disk>, Views), OpenError> {
     match &options.place {
         Place::Disk(disk) => Ok((disk.clone(), Views::Memory(MemoryViews::default()))),
-        Place::Kept(disk, views) => Ok((disk.clone(), Views::Memory(views.clone()))),
+        Place::Kept(disk, views) => {
+            let kept = Views::Memory(views.clone());
+            if kept.get(Table::Meta, CHECKPOINT)?.is_none() {
+                views.clear();
+            }
+            Ok((disk.clone(), kept))
+        }
         Place::Directory(path) => {
             let disk = Arc::new(OsDisk::open(path)?);
             // Says who holds the directory, before the database would say less.
@@ -163,6 +170,13 @@ fn open_store(options: &ChainOptions) -> Result<(Arc<dyn Disk>, Views), OpenErro
             if options.rebuild {
                 Views::remove(&views)?;
             }
+            let opened = Views::open(&views)?;
+            if opened.get(Table::Meta, CHECKPOINT)?.is_some() {
+                return Ok((disk, opened));
+            }
+            // Rows without a checkpoint are what an interrupted creation or rebuild left.
+            drop(opened);
+            Views::remove(&views)?;
             Ok((disk, Views::open(&views)?))
         }
     }
@@ -387,7 +401,8 @@ fn assemble(
         ledger::decode_place(&row).map_err(inconsistent)?.0
     };
     let place = (base.number, base.hash);
-    let head = Head { block: Arc::new(block), safe: place, finalized: place, layer: 0 };
+    let head =
+        Head { block: Arc::new(block), safe: place, finalized: place, layer: 0, patched: false };
     let shared = Arc::new(Shared {
         spec,
         genesis_hash,
@@ -415,6 +430,8 @@ pub(crate) struct Replay {
     pub transactions: u64,
     pub patches: u64,
     pub impersonated: u64,
+    /// Blocks of the log so far: a parent or a head that is not among them was never there.
+    pub seen: HashSet<B256>,
 }
 
 impl Replay {
@@ -434,7 +451,7 @@ impl Replay {
             match record.kind {
                 ledger::BLOCK => self.block(chain, &record)?,
                 ledger::PATCH => self.patch(chain, &record)?,
-                ledger::ADOPT => adopt(chain, &record)?,
+                ledger::ADOPT => self.adopt(chain, &record)?,
                 ledger::GENESIS | ledger::GENESIS_ACCOUNTS => {}
                 other => {
                     let what = format!("a record of unknown kind {other} at {}", record.position);
@@ -448,6 +465,7 @@ impl Replay {
     fn block(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
         let (stored, patch) = BlockRecord::decode_block(&record.payload).map_err(inconsistent)?;
         let hash = stored.block.hash();
+        self.seen.insert(hash);
         let parent = {
             let tree = chain.shared.tree.read();
             if tree.block_layer(&hash).is_some() {
@@ -455,8 +473,14 @@ impl Replay {
             }
             tree.state_layer(&stored.block.parent(), &patch)
         };
-        // A fork that was abandoned when its place was finalised.
-        let Some(parent) = parent else { return Ok(()) };
+        let Some(parent) = parent else {
+            if self.execute && !self.seen.contains(&stored.block.parent()) {
+                let at = record.position;
+                return Err(inconsistent(format!("block {hash} at {at}: its parent is not there")));
+            }
+            // A fork that was abandoned when its place was finalised.
+            return Ok(());
+        };
         self.blocks += 1;
         self.transactions += stored.senders.len() as u64;
         let unsigned = stored.block.body.transactions.iter().filter_map(impersonated_sender);
@@ -480,6 +504,28 @@ impl Replay {
         let Some(parent) = parent else { return Ok(()) };
         let made = changes_on(chain, parent, &patch.changes)?;
         chain.insert_patch(parent, keccak256(&record.payload), made);
+        Ok(())
+    }
+
+    fn adopt(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
+        let adopt = AdoptRecord::decode(&mut &record.payload[..]).map_err(inconsistent)?;
+        let layer = chain.shared.tree.read().state_layer(&adopt.choice.head, &adopt.patch);
+        let Some(layer) = layer else {
+            if self.execute && !self.seen.contains(&adopt.choice.head) {
+                let at = record.position;
+                let what = format!("the fork choice at {at} names a block that is not there");
+                return Err(OpenError::Inconsistent(what));
+            }
+            // A verdict from before the base was final, for a branch that is gone.
+            return Ok(());
+        };
+        if self.execute {
+            chain.check_choice(&adopt.choice, layer).map_err(inconsistent)?;
+        }
+        chain.show(adopt.choice, layer)?;
+        if chain.flush_due() {
+            chain.flush()?;
+        }
         Ok(())
     }
 }
@@ -536,18 +582,6 @@ fn changes_on(chain: &Chain, parent: LayerId, changes: &StateChanges) -> Result<
     let version = chain.shared.tree.read().at(parent).version;
     let mut trie = chain.shared.trie.lock();
     commit(&mut trie, &ParentState::new(&view), &version, changes, 2).map_err(inconsistent)
-}
-
-fn adopt(chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
-    let adopt = AdoptRecord::decode(&mut &record.payload[..]).map_err(inconsistent)?;
-    let layer = chain.shared.tree.read().state_layer(&adopt.choice.head, &adopt.patch);
-    // A verdict from before the base was final, for a branch that is gone.
-    let Some(layer) = layer else { return Ok(()) };
-    chain.show(adopt.choice, layer)?;
-    if chain.flush_due() {
-        chain.flush()?;
-    }
-    Ok(())
 }
 
 /// Flat state of the views alone: while a genesis is loaded there is no tree.

@@ -280,7 +280,9 @@ fn history_slots(shared: &Arc<Shared>, key: &B256) -> Result<Vec<B256>, StateErr
             .map_err(unreadable)?;
         found.extend(rows.iter().map(|(row, _)| B256::from_slice(&row[32..64])));
     }
-    let base = shared.state_at(shared.tree.read().base());
+    // Two steps: a read guard held while `state_at` takes another would wait on a waiting writer.
+    let base = shared.tree.read().base();
+    let base = shared.state_at(base);
     let live = base.slots(*key, &[], usize::MAX).map_err(unreadable)?;
     found.extend(live.into_iter().map(|(slot, _)| slot));
     Ok(found)

@@ -164,7 +164,7 @@ impl ChainReader {
             .number_of(hash)?
             .ok_or_else(|| StateError(format!("block {hash} is not on this chain")))?;
         let layer = self.shared.tree.read().block_layer(&hash);
-        Ok(StateView { shared: self.shared.clone(), layer, number, hash })
+        Ok(StateView { shared: self.shared.clone(), layer, number, hash, patched: false })
     }
 
     /// The state that `latest` means: after the head, with the patches on top of it.
@@ -175,6 +175,7 @@ impl ChainReader {
             layer: Some(head.layer),
             number: head.number(),
             hash: head.hash(),
+            patched: head.patched,
         }
     }
 

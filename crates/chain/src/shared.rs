@@ -107,8 +107,10 @@ impl Shared {
     /// The state after a layer.
     pub fn state_at(self: &Arc<Self>, layer: LayerId) -> StateView {
         let tree = self.tree.read();
-        let (number, hash) = (tree.at(layer).number, tree.at(layer).hash);
-        StateView { shared: self.clone(), layer: Some(layer), number, hash }
+        let at = tree.at(layer);
+        let (number, hash) = (at.number, at.hash);
+        let patched = matches!(at.step, Step::Patch { .. });
+        StateView { shared: self.clone(), layer: Some(layer), number, hash, patched }
     }
 }
 
@@ -120,6 +122,8 @@ pub struct StateView {
     pub(crate) layer: Option<LayerId>,
     pub(crate) number: u64,
     pub(crate) hash: B256,
+    /// The layer is a patch: when it has left the tree, this state is nowhere.
+    pub(crate) patched: bool,
 }
 
 /// Where a read is answered from.
@@ -142,6 +146,10 @@ impl StateView {
             return Ok(Place::Live(layer));
         }
         match self.shared.viewed_number(self.number)? {
+            Some(_) if self.patched => Err(StateError(format!(
+                "the patched state on block {} is gone; ask for the latest again",
+                self.number
+            ))),
             Some((hash, _)) if hash == self.hash => Ok(Place::Old),
             _ => Err(StateError(format!(
                 "block {} {} was abandoned in a reorganisation and its state is gone",
@@ -150,12 +158,13 @@ impl StateView {
         }
     }
 
-    /// Reads until no flush moved the base meanwhile.
+    /// Reads until no flush began or ended meanwhile: then the views were of the base, or the tree
+    /// knew what they had lost.
     fn settled<T>(&self, read: impl Fn(&Self) -> Result<T, StateError>) -> Result<T, StateError> {
         loop {
-            let base = self.shared.tree.read().base();
+            let moment = self.shared.tree.read().moment();
             let value = read(self)?;
-            if self.shared.tree.read().base() == base {
+            if self.shared.tree.read().moment() == moment {
                 return Ok(value);
             }
         }

@@ -8,6 +8,7 @@
 use crate::flat::FlatAccount;
 use crate::trie::Version;
 use crate::{StoredBlock, store::Position};
+use alloy_consensus::Transaction;
 use alloy_primitives::map::HashMap;
 use alloy_primitives::{B256, Bytes, TxHash, U256};
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +51,8 @@ pub(crate) struct Layer {
     pub step: Step,
     pub version: Version,
     pub changes: Arc<FlatChanges>,
+    /// Estimated bytes of this layer and all below it, from the first base on.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -76,12 +79,12 @@ pub(crate) struct Tree {
     patches: HashMap<B256, LayerId>,
     /// Block layers of the branch of the head, by number from the base on.
     canonical: VecDeque<LayerId>,
-    accounts: BTreeMap<B256, Vec<Entry<Option<FlatAccount>>>>,
-    slots: BTreeMap<[u8; 64], Vec<Entry<U256>>>,
+    accounts: BTreeMap<B256, VecDeque<Entry<Option<FlatAccount>>>>,
+    slots: BTreeMap<[u8; 64], VecDeque<Entry<U256>>>,
     codes: HashMap<B256, (Bytes, usize)>,
     transactions: HashMap<TxHash, Vec<(LayerId, u32)>>,
-    /// Estimated bytes of all layers.
-    bytes: usize,
+    /// How many flushes have begun: between its beginning and its end the views move.
+    flushes: u64,
 }
 
 impl Tree {
@@ -95,6 +98,7 @@ impl Tree {
             step: Step::Base,
             version,
             changes: Arc::default(),
+            bytes: 0,
         };
         Self {
             layers: [(0, base)].into_iter().collect(),
@@ -108,7 +112,7 @@ impl Tree {
             slots: BTreeMap::new(),
             codes: HashMap::default(),
             transactions: HashMap::default(),
-            bytes: 0,
+            flushes: 0,
         }
     }
 
@@ -133,8 +137,19 @@ impl Tree {
         self.head
     }
 
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Estimated bytes of the layers from above the base up to one.
+    pub fn bytes_up_to(&self, id: LayerId) -> usize {
+        self.at(id).bytes.saturating_sub(self.at(self.base).bytes)
+    }
+
+    /// What a reader compares to know that the views stayed as they were meanwhile.
+    pub fn moment(&self) -> (LayerId, u64) {
+        (self.base, self.flushes)
+    }
+
+    /// A flush begins.
+    pub fn begin_flush(&mut self) {
+        self.flushes += 1;
     }
 
     pub fn block_layer(&self, hash: &B256) -> Option<LayerId> {
@@ -178,9 +193,9 @@ impl Tree {
             Step::Base => unreachable!("there is one base, made by new"),
         };
         let depth = under.depth + 1;
+        let bytes = under.bytes + weight(&step, &changes);
         let jump = self.jump_of(parent);
         self.index(id, depth, &changes);
-        self.bytes += weight(&step, &changes);
         match &step {
             Step::Block { block, .. } => {
                 self.blocks.insert(hash, id);
@@ -192,18 +207,19 @@ impl Tree {
             Step::Base => {}
         }
         let changes = Arc::new(changes);
-        self.layers.insert(id, Layer { parent, depth, jump, hash, number, step, version, changes });
+        self.layers
+            .insert(id, Layer { parent, depth, jump, hash, number, step, version, changes, bytes });
         id
     }
 
     fn index(&mut self, layer: LayerId, depth: u64, changes: &FlatChanges) {
         for (key, before, after) in &changes.accounts {
             let entry = Entry { layer, depth, before: *before, after: *after };
-            self.accounts.entry(*key).or_default().push(entry);
+            self.accounts.entry(*key).or_default().push_back(entry);
         }
         for (key, before, after) in &changes.slots {
             let entry = Entry { layer, depth, before: *before, after: *after };
-            self.slots.entry(*key).or_default().push(entry);
+            self.slots.entry(*key).or_default().push_back(entry);
         }
         for (hash, code) in &changes.codes {
             self.codes.entry(*hash).or_insert_with(|| (code.clone(), 0)).1 += 1;
@@ -241,7 +257,7 @@ impl Tree {
         self.layer(below).is_some_and(|layer| self.ancestor(above, layer.depth) == Some(below))
     }
 
-    fn known<T: Copy>(&self, entries: Option<&Vec<Entry<T>>>, at: LayerId) -> Known<T> {
+    fn known<T: Copy>(&self, entries: Option<&VecDeque<Entry<T>>>, at: LayerId) -> Known<T> {
         let Some(entries) = entries else { return Known::InViews };
         let mine = |entry: &&Entry<T>| self.ancestor(at, entry.depth) == Some(entry.layer);
         if let Some(entry) = entries.iter().rev().find(mine) {
@@ -255,7 +271,7 @@ impl Tree {
         Known::InViews
     }
 
-    fn oldest<T: Copy>(&self, entries: &[Entry<T>]) -> Known<T> {
+    fn oldest<T: Copy>(&self, entries: &VecDeque<Entry<T>>) -> Known<T> {
         let next = entries
             .iter()
             .filter(|entry| self.ancestor(self.head, entry.depth) == Some(entry.layer))
@@ -304,7 +320,7 @@ impl Tree {
 
     /// Moves the head: recomputes the canonical branch down to where it joins the old one.
     pub fn set_head(&mut self, head: LayerId) {
-        self.head = head;
+        let old = std::mem::replace(&mut self.head, head);
         let number = self.at(head).number;
         let length = usize::try_from(number - self.base_number()).expect("fits memory") + 1;
         self.canonical.resize(length, LayerId::MAX);
@@ -323,6 +339,10 @@ impl Tree {
                 break;
             }
             id = layer.parent;
+            // Below the old head everything is in place.
+            if id == old {
+                break;
+            }
         }
     }
 
@@ -349,6 +369,15 @@ impl Tree {
         self.drop_layers(&beside);
     }
 
+    /// Drops every layer that descends from one; their versions of the trie.
+    pub fn drop_above(&mut self, kept: LayerId) -> Vec<Version> {
+        let above = |id: &LayerId| *id != kept && self.descends(*id, kept);
+        let ids: Vec<LayerId> = self.layers.keys().copied().filter(above).collect();
+        let versions = ids.iter().map(|id| self.at(*id).version).collect();
+        self.drop_layers(&ids);
+        versions
+    }
+
     /// Makes `base` the base: what led to it is in the views now.
     pub fn rebase(&mut self, base: LayerId) {
         let mut below = self.path_from_base(base);
@@ -360,7 +389,6 @@ impl Tree {
         self.unindex(base, &changes);
         self.drop_layers(&below);
         let layer = self.layers.get_mut(&base).expect("the new base is live");
-        self.bytes = self.bytes.saturating_sub(weight(&layer.step, &changes));
         let Step::Block { block, .. } = std::mem::replace(&mut layer.step, Step::Base) else {
             unreachable!("the base is a block")
         };
@@ -375,7 +403,6 @@ impl Tree {
     fn drop_layers(&mut self, ids: &[LayerId]) {
         for id in ids {
             let layer = self.layers.remove(id).expect("it is live");
-            self.bytes = self.bytes.saturating_sub(weight(&layer.step, &layer.changes));
             self.unindex(*id, &layer.changes);
             match &layer.step {
                 Step::Block { block, .. } => {
@@ -403,14 +430,14 @@ impl Tree {
     fn unindex(&mut self, id: LayerId, changes: &FlatChanges) {
         for (key, ..) in &changes.accounts {
             let entries = self.accounts.get_mut(key).expect("indexed");
-            entries.retain(|entry| entry.layer != id);
+            remove_layer(entries, id);
             if entries.is_empty() {
                 self.accounts.remove(key);
             }
         }
         for (key, ..) in &changes.slots {
             let entries = self.slots.get_mut(key).expect("indexed");
-            entries.retain(|entry| entry.layer != id);
+            remove_layer(entries, id);
             if entries.is_empty() {
                 self.slots.remove(key);
             }
@@ -425,10 +452,24 @@ impl Tree {
     }
 }
 
+/// Takes a layer's entry out. Layers get ascending ids, so entries are in their order; the oldest
+/// goes first mostly, and a deque lets it go without moving the rest.
+fn remove_layer<T>(entries: &mut VecDeque<Entry<T>>, id: LayerId) {
+    if let Ok(at) = entries.binary_search_by_key(&id, |entry| entry.layer) {
+        entries.remove(at);
+    }
+}
+
 /// An estimate of the bytes that a layer takes, its share of the index included.
 fn weight(step: &Step, changes: &FlatChanges) -> usize {
     let block = match step {
-        Step::Block { block, .. } => block.block.body.transactions.len() * 700 + 1_000,
+        Step::Block { block, .. } => {
+            let transactions = &block.block.body.transactions;
+            let logs = block.receipts.iter().flat_map(|receipt| &receipt.logs);
+            1_000
+                + transactions.iter().map(|t| 700 + t.input().len()).sum::<usize>()
+                + logs.map(|log| 200 + log.data.data.len()).sum::<usize>()
+        }
         _ => 200,
     };
     let codes: usize = changes.codes.values().map(|code| code.len()).sum();

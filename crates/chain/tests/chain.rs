@@ -3,8 +3,8 @@
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_genesis::{Genesis, GenesisAccount};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
-use landfall_chain::store::{Disk, SplitMix, TestDisk};
-use landfall_chain::{Attributes, Chain, ChainOptions, Patch, Place, ProofError};
+use landfall_chain::store::{Disk, MemoryViews, SplitMix, TestDisk};
+use landfall_chain::{Attributes, Chain, ChainOptions, ImportError, Patch, Place, ProofError};
 use landfall_types::{ForkChoice, StateReader, Transaction};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -350,4 +350,73 @@ fn proof_beyond_the_window_is_refused_with_the_oldest_block_named() {
     assert!(matches!(refused, Err(ProofError::TooOld { oldest: 6 })));
     let oldest = reader.hash_at(6).unwrap().unwrap();
     reader.prove(oldest, account(0), &[]).unwrap();
+}
+
+#[test]
+fn reverted_blocks_are_forgotten() {
+    let disk = Arc::new(TestDisk::new(7));
+    let mut chain = open(&disk, Some(genesis()));
+    let start = chain.reader().genesis_hash();
+    let mut random = SplitMix(7);
+    let mut models: BTreeMap<B256, Model> = [(start, Model::default())].into();
+    for _ in 0..50 {
+        let mark = chain.mark();
+        let mut head = start;
+        for _ in 0..5 {
+            head = grow(&mut chain, head, &mut random, &mut models);
+            chain.adopt(ForkChoice { head, safe: start, finalized: start }).unwrap();
+        }
+        chain.revert(mark, start, start).unwrap();
+        assert_eq!(chain.reader().number_of(head).unwrap(), None, "the memory is free again");
+        check(&chain, start, &models[&start]);
+    }
+    let head = grow(&mut chain, start, &mut random, &mut models);
+    chain.adopt(ForkChoice { head, safe: head, finalized: head }).unwrap();
+    drop(chain);
+    let chain = open(&disk, None);
+    assert_eq!(chain.reader().head().hash(), head);
+    check(&chain, head, &models[&head]);
+}
+
+#[test]
+fn creation_of_a_large_genesis_resumes_wherever_it_was_interrupted() {
+    let mut large = genesis();
+    for index in 0..45_000u64 {
+        let address = Address::from_word(keccak256(index.to_be_bytes()));
+        large.alloc.insert(address, GenesisAccount::default().with_balance(U256::from(index)));
+    }
+    let whole = Arc::new(TestDisk::new(8));
+    let hash = open(&whole, Some(large.clone())).reader().genesis_hash();
+    let options = |disk: &TestDisk, views: &MemoryViews| {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        ChainOptions::new(Some(large.clone()), Place::Kept(disk, views.clone()))
+    };
+    let mut interrupted = 0;
+    for operation in 1..=whole.operations() {
+        let (disk, views) = (TestDisk::new(8), MemoryViews::default());
+        disk.stop_at(operation);
+        interrupted += u64::from(Chain::open(options(&disk, &views)).is_err());
+        disk.crash(operation);
+        let chain = Chain::open(options(&disk, &views)).unwrap();
+        assert_eq!(chain.reader().genesis_hash(), hash, "stopped at operation {operation}");
+    }
+    assert!(interrupted > 3, "{interrupted} creations were interrupted");
+}
+
+#[test]
+fn block_beside_a_finalised_one_is_refused_for_good() {
+    let disk = Arc::new(TestDisk::new(9));
+    let mut chain = open(&disk, Some(genesis()));
+    let start = chain.reader().genesis_hash();
+    let attributes = |byte: u8| Attributes {
+        gas_limit: 30_000_000,
+        extra_data: Bytes::copy_from_slice(&[byte]),
+        ..Attributes::default()
+    };
+    let other = chain.build(start, attributes(1), |_| ()).unwrap().block.clone();
+    let one = chain.build(start, attributes(2), |_| ()).unwrap().block.hash();
+    chain.adopt(ForkChoice { head: one, safe: one, finalized: one }).unwrap();
+    chain.flush().unwrap();
+    let refused = chain.import(other.clone());
+    assert!(matches!(refused, Err(ImportError::Finalized(hash)) if hash == other.hash()));
 }

@@ -469,8 +469,8 @@ impl Sealer {
                 head.finalized.0
             )));
         }
-        let choice = ForkChoice { head: genesis, safe: genesis, finalized: genesis };
-        let adopted = self.chain.adopt(choice)?;
+        let mark = Mark::of(genesis, head.finalized.0);
+        let adopted = self.chain.revert(mark, genesis, genesis)?;
         self.snapshots.clear();
         self.shared.pool.lock().clear();
         let newest = parent_time(&self.reader.head().block.block);

@@ -45,7 +45,9 @@ impl Refusal {
             Self::Import(ImportError::Invalid(reason)) => block(reason),
             Self::Import(ImportError::StateRoot { .. }) => &["INVALID_STATE_ROOT"],
             Self::Import(ImportError::Signature { .. }) => &["INVALID_SIGNATURE_VRS"],
-            Self::Import(ImportError::Unknown(_)) => &["UNKNOWN_PARENT", "UNKNOWN_PARENT_ZERO"],
+            Self::Import(ImportError::Unknown(_) | ImportError::Finalized(_)) => {
+                &["UNKNOWN_PARENT", "UNKNOWN_PARENT_ZERO"]
+            }
             Self::Import(
                 ImportError::ForkChoice(_) | ImportError::State(_) | ImportError::Log(_),
             ) => &[],

@@ -110,6 +110,13 @@ impl Default for MemoryViews {
     }
 }
 
+impl MemoryViews {
+    /// Empties all tables.
+    pub fn clear(&self) {
+        self.0.write().iter_mut().for_each(BTreeMap::clear);
+    }
+}
+
 /// fjall with one keyspace for each table.
 pub struct Fjall {
     database: Database,
