@@ -2,7 +2,7 @@
 
 use alloy_consensus::{BlockBody, EthereumReceipt, EthereumTxEnvelope, Header, Sealed, TxEip4844};
 use alloy_eips::eip4895::Withdrawals;
-use alloy_primitives::{B256, Bytes, TxHash, keccak256};
+use alloy_primitives::{Address, B256, Bytes, TxHash, keccak256};
 use alloy_rlp::{Decodable, Encodable, Header as RlpHeader, RlpDecodable, RlpEncodable};
 
 /// A signed transaction of any Ethereum type, blob transactions without their sidecar.
@@ -182,16 +182,22 @@ fn overpriced(mut list: &[u8]) -> Option<usize> {
 
 /// What a block of our own chains says beyond Ethereum's header, committed to by
 /// `parentBeaconBlockRoot = keccak(rlp(extension))` and so readable by contracts (EIP-4788).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, RlpEncodable, RlpDecodable)]
 pub struct Extension {
     /// Milliseconds since the Unix epoch. Strictly greater than the parent's; the header's
     /// `timestamp` is this divided by 1,000.
     pub milliseconds: u64,
+    /// The epoch of consensus that the block belongs to.
+    pub epoch: u64,
+    /// Who made the block, as it says.
+    pub proposer: Address,
+    /// The protocol's own data.
+    pub data: Bytes,
 }
 
 impl Extension {
     /// The bytes that a block carries.
-    pub fn to_bytes(self) -> Bytes {
+    pub fn to_bytes(&self) -> Bytes {
         alloy_rlp::encode(self).into()
     }
 
@@ -230,7 +236,7 @@ mod tests {
             let rlp = block.ethereum_rlp();
             assert_eq!(rlp.len(), block.ethereum_rlp_length());
             assert_eq!(Block::decode_ethereum(&mut rlp.as_ref()).unwrap(), block);
-            block.extension = Extension { milliseconds: 5 }.to_bytes();
+            block.extension = Extension { milliseconds: 5, ..Extension::default() }.to_bytes();
             block.seal = Bytes::from_static(b"seal");
             assert_eq!(Block::decode(&block.encode()).unwrap(), block);
         }

@@ -136,7 +136,7 @@ pub fn genesis_block(genesis: &Genesis, spec: &ChainSpec, state_root: B256) -> B
     let landfall = spec.rules == Rules::Landfall;
     let extension = if landfall {
         let milliseconds = genesis.timestamp.saturating_mul(1_000);
-        Extension { milliseconds }.to_bytes()
+        Extension { milliseconds, ..Extension::default() }.to_bytes()
     } else {
         Bytes::new()
     };

@@ -4,13 +4,21 @@
 //! and the verdict of consensus. This crate does no IO, knows no database and no async runtime.
 
 mod block;
+mod committee;
+mod epoch;
 mod fork_choice;
 mod genesis;
 mod spec;
 mod state;
+mod time;
+mod vote;
 
 pub use block::{
     Block, BlockError, Body, Extension, Receipt, Transaction, transaction_hash, transaction_type,
+};
+pub use committee::{Committee, CommitteeError, Member, NodeId, Weight};
+pub use epoch::{
+    Anchor, Epoch, Kind, Params, PbftParams, PowParams, RaftParams, Schedule, SoloParams, Term,
 };
 pub use fork_choice::ForkChoice;
 pub use genesis::{GenesisEntry, GenesisError, genesis_block, genesis_state, parse_genesis};
@@ -18,3 +26,5 @@ pub use spec::{ChainSpec, Fork, Rules};
 pub use state::{
     Account, AccountChange, Change, SlotChange, StateChanges, StateError, StateReader,
 };
+pub use time::{Height, Span, Time};
+pub use vote::{Certificate, Position, Signature, SignedVote, SignerSignature, Step, Vote};

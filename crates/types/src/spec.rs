@@ -102,10 +102,11 @@ impl ChainSpec {
             || self.config.terminal_total_difficulty_passed
     }
 
-    /// Whether a fork's rules hold for a block. `difficulty` is the header's: after the merge,
-    /// and only then, it is zero.
+    /// Whether a fork's rules hold for a block. `difficulty` is the header's: on Ethereum it is
+    /// zero after the merge, and only then. Our own chains are merged from block 0, and may carry
+    /// work all the same.
     pub fn is_active(&self, fork: Fork, number: u64, timestamp: u64, difficulty: U256) -> bool {
-        let merged = self.can_merge() && difficulty.is_zero();
+        let merged = self.rules == Rules::Landfall || (self.can_merge() && difficulty.is_zero());
         match fork {
             Fork::Paris => merged,
             fork if fork < Fork::Paris => self.first_block(fork).is_some_and(|n| n <= number),

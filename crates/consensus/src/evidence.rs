@@ -1,0 +1,181 @@
+//! Proofs that a member lied: each holds the signed statements themselves, so that anybody can
+//! check it, and none can be made against a member that follows the rules.
+
+use crate::pbft::Justification;
+use alloy_primitives::B256;
+use landfall_types::{Committee, Height, NodeId, SignedVote, Step};
+use std::collections::BTreeMap;
+
+/// Why a member is guilty. Signers are recovered before it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Two statements at a position that may be filled once.
+    DoubleVote {
+        /// One.
+        a: SignedVote,
+        /// The other.
+        b: SignedVote,
+    },
+    /// PBFT: it committed a block in a round, which says that a quorum had prepared it there, and
+    /// later moved to a round without knowing of anything prepared that late.
+    Amnesia {
+        /// The commit.
+        commit: SignedVote,
+        /// The round change, to a later round of the same height.
+        change: SignedVote,
+    },
+    /// PBFT: it prepared a proposal whose justification does not allow it.
+    UnjustifiedPrepare {
+        /// The prepare; its context is the digest of the justification.
+        prepare: SignedVote,
+        /// What the proposal came with.
+        justification: Justification,
+    },
+}
+
+/// Why evidence proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEvidence {
+    /// The statements do not contradict each other.
+    #[error("the statements do not contradict each other")]
+    NoContradiction,
+    /// They are by two nodes.
+    #[error("the statements are by two nodes")]
+    TwoSigners,
+    /// The signer was no member of the epoch.
+    #[error("{0} was no member of the epoch")]
+    NoMember(NodeId),
+    /// They are of another epoch.
+    #[error("the statements are of epoch {0}")]
+    Epoch(u64),
+    /// The protocol of the epoch does not know this offence.
+    #[error("the protocol of the epoch does not know this offence")]
+    Unknown,
+}
+
+impl Evidence {
+    /// Who is said to have lied, and in which epoch.
+    pub fn accused(&self) -> (NodeId, u64) {
+        let vote = match self {
+            Self::DoubleVote { a, .. } => a,
+            Self::Amnesia { commit, .. } => commit,
+            Self::UnjustifiedPrepare { prepare, .. } => prepare,
+        };
+        (vote.signer, vote.vote.position.epoch)
+    }
+
+    /// The height that it is about.
+    pub fn height(&self) -> Height {
+        match self {
+            Self::DoubleVote { a, .. } => a.vote.position.height,
+            Self::Amnesia { commit, .. } => commit.vote.position.height,
+            Self::UnjustifiedPrepare { prepare, .. } => prepare.vote.position.height,
+        }
+    }
+
+    /// Every signed vote inside, for recovery.
+    pub fn votes(&self) -> Vec<SignedVote> {
+        match self {
+            Self::DoubleVote { a, b } => vec![*a, *b],
+            Self::Amnesia { commit, change } => vec![*commit, *change],
+            Self::UnjustifiedPrepare { prepare, .. } => vec![*prepare],
+        }
+    }
+
+    /// Checks two statements of one member of the epoch that contradict each other: the offence
+    /// that every protocol knows.
+    pub(crate) fn verify_double_vote(
+        a: &SignedVote,
+        b: &SignedVote,
+        epoch: u64,
+        committee: &Committee,
+    ) -> Result<NodeId, InvalidEvidence> {
+        if a.signer != b.signer {
+            return Err(InvalidEvidence::TwoSigners);
+        }
+        if a.vote.position.epoch != epoch {
+            return Err(InvalidEvidence::Epoch(a.vote.position.epoch));
+        }
+        if !committee.contains(&a.signer) {
+            return Err(InvalidEvidence::NoMember(a.signer));
+        }
+        if !a.vote.contradicts(&b.vote) {
+            return Err(InvalidEvidence::NoContradiction);
+        }
+        Ok(a.signer)
+    }
+}
+
+/// The round in which, by a round change, a quorum had last prepared something.
+pub(crate) fn prepared_round(change: &SignedVote) -> Option<u64> {
+    let number = alloy_primitives::U256::from_be_bytes(change.vote.context.0);
+    u64::try_from(number).ok()?.checked_sub(1)
+}
+
+/// Whether a commit and a round change of one member at one height contradict each other.
+pub(crate) fn is_amnesia(commit: &SignedVote, change: &SignedVote) -> bool {
+    let (at, later) = (commit.vote.position, change.vote.position);
+    at.step == Step::Commit
+        && later.step == Step::RoundChange
+        && commit.signer == change.signer
+        && (at.epoch, at.height) == (later.epoch, later.height)
+        && later.round > at.round
+        && prepared_round(change).is_none_or(|prepared| prepared < at.round)
+}
+
+/// Votes seen, for a window of heights: each new one is compared with those of the same member.
+///
+/// Bounded: by the window, and by the first vote at each position (a second one that differs is
+/// evidence, and is not kept).
+#[derive(Clone, Debug)]
+pub struct Archive {
+    window: u64,
+    votes: BTreeMap<(Height, NodeId), BTreeMap<(u64, Step, u64), SignedVote>>,
+}
+
+/// Votes of one member at one height that are kept.
+const KEPT_PER_MEMBER: usize = 256;
+
+impl Archive {
+    /// Keeps votes for so many heights below the newest.
+    pub fn new(window: u64) -> Self {
+        Self { window, votes: BTreeMap::new() }
+    }
+
+    /// Compares a vote, whose signer has been recovered, with those seen; keeps it.
+    pub fn note(&mut self, signed: &SignedVote) -> Option<Evidence> {
+        let position = signed.vote.position;
+        let mine = self.votes.entry((position.height, signed.signer)).or_default();
+        let place = (position.epoch, position.step, position.round);
+        if let Some(first) = mine.get(&place) {
+            let contradicts = first.vote.contradicts(&signed.vote);
+            return contradicts.then(|| Evidence::DoubleVote { a: *first, b: *signed });
+        }
+        if mine.len() < KEPT_PER_MEMBER {
+            mine.insert(place, *signed);
+        }
+        mine.values().find_map(|other| {
+            let (commit, change) =
+                if position.step == Step::Commit { (signed, other) } else { (other, signed) };
+            is_amnesia(commit, change)
+                .then(|| Evidence::Amnesia { commit: *commit, change: *change })
+        })
+    }
+
+    /// Forgets heights that are more than the window below a finalised one. Statements about no
+    /// height (elections) stay: they are few.
+    pub fn prune(&mut self, finalized: Height) {
+        let floor = Height(finalized.0.saturating_sub(self.window).max(1));
+        self.votes.retain(|(height, _), _| *height >= floor || height.0 == 0);
+    }
+
+    /// Everything that is kept, in order: a node's transcript.
+    pub fn votes(&self) -> impl Iterator<Item = &SignedVote> {
+        self.votes.values().flat_map(BTreeMap::values)
+    }
+}
+
+/// The context of a round change: what it says of the round that was prepared.
+pub(crate) fn prepared_context(round: Option<u64>) -> B256 {
+    B256::from(alloy_primitives::U256::from(round.map_or(0, |round| round + 1)))
+}
