@@ -2,24 +2,20 @@
 
 use crate::commit::{CommitError, ParentState, commit};
 use crate::head::Head;
-use crate::ledger::{self, AdoptRecord, BlockRecord, PatchRecord, StoredBlock};
-use crate::pool::impersonated_sender;
+use crate::jobs::{Begin, TRIE_THREADS};
+use crate::ledger::{self, AdoptRecord, FinalRecord, PatchRecord, StoredBlock};
 use crate::reader::ChainReader;
+use crate::records::Records;
 use crate::shared::{Shared, StateView};
-use crate::store::{Log, LogError};
+use crate::store::{Log, LogError, Position};
 use crate::tree::{LayerId, Step};
-use alloy_consensus::transaction::SignerRecoverable;
-use alloy_consensus::{Header, Sealed};
-use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use landfall_evm::{BlockBuilder, ExecutionError, Invalid, NextBlock};
+use landfall_evm::{Attributes, BlockBuilder, ExecutionError, Invalid};
 use landfall_types::{
-    AccountChange, Block, ChainSpec, Change, ForkChoice, StateChanges, StateError, StateReader,
+    AccountChange, Block, Change, ForkChoice, StateChanges, StateError, StateReader,
 };
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-/// Threads that the trie may use inside one commit.
-const TRIE_THREADS: usize = 2;
 
 /// Why a block, a fork choice or a patch was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -78,23 +74,6 @@ impl From<ExecutionError> for ImportError {
             ExecutionError::State(error) => Self::State(error),
         }
     }
-}
-
-/// What the maker of a block decides.
-#[derive(Clone, Debug, Default)]
-pub struct Attributes {
-    /// Who gets the fees.
-    pub beneficiary: Address,
-    /// Milliseconds since the Unix epoch; raised to the first that may follow the parent's.
-    pub milliseconds: u64,
-    /// The gas limit to reach; a block moves towards it by less than 1/1024 of its parent's.
-    pub gas_limit: u64,
-    /// PREVRANDAO.
-    pub prev_randao: B256,
-    /// At most 32 bytes.
-    pub extra_data: Bytes,
-    /// Paid after the transactions.
-    pub withdrawals: Vec<Withdrawal>,
 }
 
 /// What a fork choice changed. Blocks are durable.
@@ -165,6 +144,17 @@ pub(crate) type Made = (crate::trie::Version, crate::tree::FlatChanges);
 pub struct Chain {
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Log,
+    /// Number and hash of the last block that a logged fork choice made final.
+    pub(crate) logged: (u64, B256),
+    /// The proof that came with that choice.
+    pub(crate) proof: Option<(u64, Bytes)>,
+    /// Choices that are logged and not shown yet, in the order of the log.
+    pub(crate) unshown: VecDeque<(Position, ForkChoice)>,
+    /// Blocks that a reorganisation by hand has left, with their numbers.
+    pub(crate) left: BTreeMap<B256, u64>,
+    pub(crate) records: Records,
+    /// One clone for each job that is out.
+    pub(crate) jobs: Arc<()>,
     pub(crate) patches: u64,
     pub(crate) flushing: bool,
 }
@@ -178,55 +168,13 @@ impl Chain {
     /// Executes a block on its parent's state, checks everything that the header claims, and
     /// appends it to the log. Readers see it when a fork choice adopts it.
     pub fn import(&mut self, block: Block) -> Result<B256, ImportError> {
-        let hash = block.hash();
-        let parent = {
-            let tree = self.shared.tree.read();
-            if tree.block_layer(&hash).is_some() {
-                return Ok(hash);
+        match self.begin_execute(block)? {
+            Begin::Known(hash) => Ok(hash),
+            Begin::Job(job) => {
+                let executed = job.run().map_err(|(_, error)| error)?;
+                Ok(self.insert(executed)?.block.hash())
             }
-            tree.block_layer(&block.parent())
-        };
-        let Some(parent) = parent else {
-            return match self.shared.viewed_hash(&hash)? {
-                Some(_) => Ok(hash),
-                None if self.shared.viewed_hash(&block.parent())?.is_some() => {
-                    Err(ImportError::Finalized(hash))
-                }
-                None => Err(ImportError::Unknown(block.parent())),
-            };
-        };
-        let (stored, changes, made) = self.execute(parent, block)?;
-        self.insert(parent, stored, &changes, made)?;
-        Ok(hash)
-    }
-
-    /// Executes a block on a layer and checks everything that its header claims.
-    pub(crate) fn execute(
-        &self,
-        parent: LayerId,
-        block: Block,
-    ) -> Result<(StoredBlock, StateChanges, Made), ImportError> {
-        let senders = recover_senders(&self.shared.spec, &block)?;
-        let above = self.header_of(parent)?;
-        let spec = &self.shared.spec;
-        landfall_evm::validate_header(
-            spec,
-            block.header.inner(),
-            &block.extension,
-            above.header.inner(),
-            &above.extension,
-        )?;
-        landfall_evm::validate_body(spec, &block)?;
-        let view = self.shared.state_at(parent);
-        let state = ParentState::new(&view);
-        let outcome = landfall_evm::execute(spec, &block, &senders, &state)?;
-        let root = block.header.state_root;
-        let made = self.commit(parent, &state, &outcome.changes)?;
-        if made.0.root != root {
-            self.shared.trie.lock().abandon(made.0);
-            return Err(ImportError::StateRoot { header: root, computed: made.0.root });
         }
-        Ok((StoredBlock { block, senders, receipts: outcome.receipts }, outcome.changes, made))
     }
 
     /// Makes a block on top of another (with the patches that stand on it, if it is the head):
@@ -237,36 +185,8 @@ impl Chain {
         attributes: Attributes,
         fill: impl FnOnce(&mut BlockBuilder<'_>),
     ) -> Result<Arc<StoredBlock>, ImportError> {
-        let layer = {
-            let tree = self.shared.tree.read();
-            if tree.at(tree.head()).hash == parent {
-                tree.head()
-            } else {
-                tree.block_layer(&parent).ok_or(ImportError::Unknown(parent))?
-            }
-        };
-        let above = self.header_of(layer)?;
-        let view = self.shared.state_at(layer);
-        let state = ParentState::new(&view);
-        let next = NextBlock {
-            parent: &above,
-            beneficiary: attributes.beneficiary,
-            milliseconds: attributes.milliseconds,
-            gas_limit: attributes.gas_limit,
-            prev_randao: attributes.prev_randao,
-            extra_data: attributes.extra_data,
-            withdrawals: attributes.withdrawals,
-        };
-        let mut builder = BlockBuilder::new(&self.shared.spec, next, &state)?;
-        fill(&mut builder);
-        let built = builder.finish()?;
-        let made = self.commit(layer, &state, &built.outcome.changes)?;
-        let header = Sealed::new(Header { state_root: made.0.root, ..built.header });
-        let block =
-            Block { header, body: built.body, extension: built.extension, seal: Bytes::new() };
-        let stored =
-            StoredBlock { block, senders: built.senders, receipts: built.outcome.receipts };
-        self.insert(layer, stored, &built.outcome.changes, made)
+        let executed = self.begin_build(parent, attributes)?.run(fill)?;
+        self.insert(executed)
     }
 
     fn commit(
@@ -279,28 +199,7 @@ impl Chain {
         commit(&mut self.shared.trie.lock(), state, &version, changes, TRIE_THREADS)
     }
 
-    fn insert(
-        &mut self,
-        parent: LayerId,
-        stored: StoredBlock,
-        changes: &StateChanges,
-        (version, flat): Made,
-    ) -> Result<Arc<StoredBlock>, ImportError> {
-        if let Some(known) = self.reader().live_block(&stored.block.hash()) {
-            // The same block built again, such as an empty one after a reorganisation.
-            self.shared.trie.lock().abandon(version);
-            return Ok(known);
-        }
-        let patch = self.patch_of(parent);
-        let record = BlockRecord { stored: &stored, patch, changes }.encode();
-        let position = self.log.append(ledger::BLOCK, &record)?;
-        let block = Arc::new(stored);
-        let step = Step::Block { block: block.clone(), position };
-        self.shared.tree.write().insert(parent, step, version, flat);
-        Ok(block)
-    }
-
-    fn patch_of(&self, layer: LayerId) -> B256 {
+    pub(crate) fn patch_of(&self, layer: LayerId) -> B256 {
         match &self.shared.tree.read().at(layer).step {
             Step::Patch { id } => *id,
             _ => B256::ZERO,
@@ -308,7 +207,7 @@ impl Chain {
     }
 
     /// The block of a layer: the one that a patch stands on.
-    fn header_of(&self, layer: LayerId) -> Result<Block, StateError> {
+    pub(crate) fn header_of(&self, layer: LayerId) -> Result<Block, StateError> {
         let (hash, number) = {
             let tree = self.shared.tree.read();
             let found = tree.at(layer);
@@ -330,19 +229,82 @@ impl Chain {
     /// Takes the verdict of consensus: logs it, makes everything up to it durable with one sync,
     /// and shows it to readers.
     pub fn adopt(&mut self, choice: ForkChoice) -> Result<Adopted, ImportError> {
-        let layer = {
-            let tree = self.shared.tree.read();
-            tree.block_layer(&choice.head).ok_or(ImportError::Unknown(choice.head))?
+        self.log_choice(choice, None)?;
+        self.sync()?;
+        self.show(choice)
+    }
+
+    /// Appends a verdict to the log, checked against the one that was logged before it. A proof is
+    /// kept if it makes a block final, and dropped if that block was final already. The verdict is
+    /// durable when [`Self::durable`] is beyond the position returned; then it may be shown.
+    pub fn log_choice(
+        &mut self,
+        choice: ForkChoice,
+        proof: Option<(u64, Bytes)>,
+    ) -> Result<Position, ImportError> {
+        let layer = self.layer_of(&choice.head)?;
+        self.log_choice_at(choice, layer, proof)
+    }
+
+    fn log_choice_at(
+        &mut self,
+        choice: ForkChoice,
+        head: LayerId,
+        proof: Option<(u64, Bytes)>,
+    ) -> Result<Position, ImportError> {
+        self.check_choice(&choice, head)?;
+        let adopt = AdoptRecord { choice, patch: self.patch_of(head) };
+        let position = match &proof {
+            None => self.log.append(ledger::ADOPT, &alloy_rlp::encode(adopt))?,
+            Some((epoch, proof)) => {
+                let record = FinalRecord { adopt, epoch: *epoch, proof: proof.clone() };
+                self.log.append(ledger::FINAL, &alloy_rlp::encode(record))?
+            }
         };
-        self.adopt_layer(choice, layer)
+        self.note_choice(choice, proof)?;
+        self.unshown.push_back((position, choice));
+        Ok(position)
+    }
+
+    /// Takes note of a logged verdict.
+    pub(crate) fn note_choice(
+        &mut self,
+        choice: ForkChoice,
+        proof: Option<(u64, Bytes)>,
+    ) -> Result<(), StateError> {
+        let number = self.reader().number_of(choice.finalized)?;
+        let number =
+            number.ok_or_else(|| StateError(format!("block {} is missing", choice.finalized)))?;
+        if number > self.logged.0 {
+            self.logged = (number, choice.finalized);
+            self.proof = proof;
+            if let Some(proof) = &self.proof {
+                self.shared.proofs.write().insert(number, proof.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the log durable, here and now.
+    pub fn sync(&mut self) -> Result<Position, LogError> {
+        let durable = self.log.sync()?;
+        self.records.settle(durable);
+        Ok(durable)
+    }
+
+    fn layer_of(&self, head: &B256) -> Result<LayerId, ImportError> {
+        let tree = self.shared.tree.read();
+        if tree.at(tree.head()).hash == *head {
+            return Ok(tree.head());
+        }
+        tree.block_layer(head).ok_or(ImportError::Unknown(*head))
     }
 
     fn adopt_layer(&mut self, choice: ForkChoice, head: LayerId) -> Result<Adopted, ImportError> {
-        self.check_choice(&choice, head)?;
-        let record = AdoptRecord { choice, patch: self.patch_of(head) };
-        self.log.append(ledger::ADOPT, &alloy_rlp::encode(record))?;
-        self.log.sync()?;
-        Ok(self.show(choice, head)?)
+        self.log_choice_at(choice, head, None)?;
+        self.sync()?;
+        self.unshown.pop_back();
+        Ok(self.show_layer(choice, head)?)
     }
 
     pub(crate) fn check_choice(
@@ -351,7 +313,7 @@ impl Chain {
         head: LayerId,
     ) -> Result<(), ImportError> {
         let refused = |what: String| Err(ImportError::ForkChoice(what));
-        let now = self.shared.visible.read().clone();
+        let (floor, final_hash) = self.logged;
         let finalized = self.depth_on_branch(head, &choice.finalized)?;
         let safe = self.depth_on_branch(head, &choice.safe)?;
         let (Some(finalized), Some(safe)) = (finalized, safe) else {
@@ -363,14 +325,14 @@ impl Chain {
         if safe < finalized {
             return refused(format!("safe block {safe} is below finalized {finalized}"));
         }
-        if finalized < now.finalized.0 {
-            return refused(format!("finalized {finalized} moves back from {}", now.finalized.0));
+        if finalized < floor {
+            return refused(format!("finalized {finalized} moves back from {floor}"));
         }
-        match self.number_on_branch(head, now.finalized.0)? {
-            Some(hash) if hash == now.finalized.1 => Ok(()),
+        match self.number_on_branch(head, floor)? {
+            Some(hash) if hash == final_hash => Ok(()),
             _ => refused(format!(
-                "head {} does not descend from the finalized block {} {}",
-                choice.head, now.finalized.0, now.finalized.1
+                "head {} does not descend from the finalized block {floor} {final_hash}",
+                choice.head
             )),
         }
     }
@@ -386,8 +348,31 @@ impl Chain {
         self.shared.state_at(head).ancestor_hash(number)
     }
 
+    /// Makes a fork choice visible that was logged and is durable. Those logged before it will not
+    /// be shown any more; what is visible already may be shown again.
+    ///
+    /// # Panics
+    /// If the choice is neither visible nor logged, or is not durable.
+    pub fn show(&mut self, choice: ForkChoice) -> Result<Adopted, ImportError> {
+        match self.unshown.iter().position(|(_, logged)| *logged == choice) {
+            Some(at) => {
+                let (position, _) = self.unshown[at];
+                assert!(position < self.log.durable(), "{choice:?} is shown and not durable");
+                self.unshown.drain(..=at);
+            }
+            None => {
+                let now = self.shared.visible.read().clone();
+                let visible =
+                    ForkChoice { head: now.hash(), safe: now.safe.1, finalized: now.finalized.1 };
+                assert_eq!(choice, visible, "a fork choice is logged before it is shown");
+            }
+        }
+        let layer = self.layer_of(&choice.head)?;
+        Ok(self.show_layer(choice, layer)?)
+    }
+
     /// Makes a durable fork choice visible.
-    pub(crate) fn show(
+    pub(crate) fn show_layer(
         &mut self,
         choice: ForkChoice,
         layer: LayerId,
@@ -471,7 +456,7 @@ impl Chain {
 
     /// Drops all that stands on the head: a development chain never returns to what it reverted,
     /// and a test suite that reverts for ever must not fill the memory.
-    fn forget_above(&mut self, head: LayerId) {
+    pub(crate) fn forget_above(&mut self, head: LayerId) {
         let dropped = self.shared.tree.write().drop_above(head);
         let mut trie = self.shared.trie.lock();
         dropped.into_iter().for_each(|version| trie.abandon(version));
@@ -498,18 +483,6 @@ fn moved(tree: &crate::tree::Tree, old: LayerId, new: LayerId) -> Adopted {
     }
     adopted.added.reverse();
     adopted
-}
-
-fn recover_senders(spec: &ChainSpec, block: &Block) -> Result<Vec<Address>, ImportError> {
-    let recover = |(index, transaction): (usize, &landfall_types::Transaction)| {
-        if spec.impersonation
-            && let Some(sender) = impersonated_sender(transaction)
-        {
-            return Ok(sender);
-        }
-        transaction.recover_signer().map_err(|_| ImportError::Signature { index })
-    };
-    block.body.transactions.iter().enumerate().map(recover).collect()
 }
 
 fn patch_changes(view: &StateView, patch: Patch) -> Result<StateChanges, StateError> {

@@ -7,7 +7,7 @@
 use crate::chain::Chain;
 use crate::flat::{FlatAccount, slot_bytes};
 use crate::index;
-use crate::ledger::{StoredBlock, encode_place};
+use crate::ledger::{StoredBlock, encode_place, encode_proof};
 use crate::shared::{Shared, crown_key};
 use crate::store::Position;
 use crate::store::views::{Batch, Table, ViewError};
@@ -70,6 +70,8 @@ pub struct FlushJob {
     steps: Vec<FlushStep>,
     crown: Vec<CrownRecord>,
     checkpoint: Checkpoint,
+    /// What the replay from the checkpoint on would not find: see [`crate::records`].
+    records: Batch,
     base: LayerId,
     version: Version,
 }
@@ -129,14 +131,26 @@ impl Chain {
         drop(trie);
         self.flushing = true;
         let checkpoint = Checkpoint { number, hash, state_root, position };
-        Some(FlushJob { shared: self.shared.clone(), steps, crown, checkpoint, base, version })
+        let mut records = Batch::default();
+        self.records.row(&mut records);
+        for (number, (epoch, proof)) in self.shared.proofs.read().range(..=number) {
+            records.put(Table::Proofs, number.to_be_bytes(), encode_proof(*epoch, proof));
+        }
+        let shared = self.shared.clone();
+        Some(FlushJob { shared, steps, crown, checkpoint, records, base, version })
     }
 
     /// Takes note of a flush that was written, and frees what it moved.
     pub fn finish_flush(&mut self, done: FlushDone) -> Result<(), StateError> {
         self.flushing = false;
         done.result.map_err(|error| StateError(error.to_string()))?;
-        self.shared.tree.write().rebase(done.base);
+        let number = {
+            let mut tree = self.shared.tree.write();
+            tree.rebase(done.base);
+            tree.base_number()
+        };
+        self.shared.proofs.write().retain(|proved, _| *proved > number);
+        self.left.retain(|_, left| *left > number);
         let mut trie = self.shared.trie.lock();
         trie.flushed(&done.version);
         trie.evict(TRIE_BYTES);
@@ -154,14 +168,14 @@ impl Chain {
 
 impl FlushJob {
     /// Writes the batch; it is atomic.
-    pub fn run(self) -> FlushDone {
+    pub fn run(mut self) -> FlushDone {
         let batch = self.batch();
         let result = self.shared.views.write(batch);
         FlushDone { base: self.base, version: self.version, result }
     }
 
-    fn batch(&self) -> Batch {
-        let mut batch = Batch::default();
+    fn batch(&mut self) -> Batch {
+        let mut batch = std::mem::take(&mut self.records);
         let mut accounts: BTreeMap<B256, Option<FlatAccount>> = BTreeMap::new();
         let mut slots = BTreeMap::new();
         let mut histories = Histories::default();

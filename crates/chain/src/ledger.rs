@@ -1,7 +1,7 @@
 //! What stands in the log: the kinds of record and their bytes.
 //!
-//! A record's kind never changes its meaning. Kinds 16 and above are kept for the engines'
-//! records and finality proofs, which share this log and its order.
+//! A record's kind never changes its meaning. Kinds 16 and above are consensus': the engines'
+//! records and finality proofs share this log and its order.
 
 use crate::flat::{decode_changes, encode_changes};
 use crate::store::Position;
@@ -20,6 +20,13 @@ pub(crate) const BLOCK: u8 = 3;
 pub(crate) const ADOPT: u8 = 4;
 /// A change of state outside a transaction, on a development chain.
 pub(crate) const PATCH: u8 = 5;
+
+/// The durable state of a consensus engine.
+pub(crate) const ENGINE: u8 = 16;
+/// A fork choice with the proof of what it makes final: one record, so that no crash parts them.
+pub(crate) const FINAL: u8 = 17;
+/// A person's word that what was final on a chain of work is not: the chain goes back.
+pub(crate) const REORG: u8 = 18;
 
 /// A block with what execution made of it.
 #[derive(Clone, Debug)]
@@ -136,6 +143,34 @@ pub(crate) struct AdoptRecord {
     pub patch: B256,
 }
 
+/// The record of a fork choice with a finality proof.
+#[derive(Clone, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+pub(crate) struct FinalRecord {
+    pub adopt: AdoptRecord,
+    /// The epoch whose committee gave the proof.
+    pub epoch: u64,
+    /// As consensus encodes it.
+    pub proof: Bytes,
+}
+
+/// The record of a chain that goes back to a block that was final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+pub(crate) struct ReorgRecord {
+    /// The block that is head, safe and final from here on.
+    pub number: u64,
+    pub hash: B256,
+    /// The block on it that was left, and will not be taken again.
+    pub left: B256,
+}
+
+/// The record of an engine's state.
+#[derive(Clone, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+pub(crate) struct EngineRecord {
+    pub epoch: u64,
+    /// As consensus encodes it.
+    pub record: Bytes,
+}
+
 /// The record of a patch: on top of a block's state, or of an earlier patch of it.
 pub(crate) struct PatchRecord {
     pub block: B256,
@@ -215,6 +250,18 @@ pub(crate) fn decode_place(row: &[u8]) -> Result<(B256, Position), RecordError> 
         .split_first_chunk::<32>()
         .ok_or_else(|| RecordError("a block's place is too short".into()))?;
     Ok((B256::from(hash), Position(decode_u64(position)?)))
+}
+
+/// A finality proof and its epoch, as the views hold them.
+pub(crate) fn encode_proof(epoch: u64, proof: &[u8]) -> Vec<u8> {
+    [&epoch.to_be_bytes()[..], proof].concat()
+}
+
+pub(crate) fn decode_proof(row: &[u8]) -> Result<(u64, Bytes), RecordError> {
+    let (epoch, proof) = row
+        .split_at_checked(8)
+        .ok_or_else(|| RecordError("a finality proof is too short".into()))?;
+    Ok((decode_u64(epoch)?, Bytes::copy_from_slice(proof)))
 }
 
 pub(crate) fn decode_u64(row: &[u8]) -> Result<u64, RecordError> {

@@ -1,29 +1,26 @@
 //! Opening a chain: creating it from a genesis file, or bringing views and tree up to the log.
 
-use crate::chain::{Chain, Made};
-use crate::commit::{ParentState, commit};
+use crate::chain::Chain;
 use crate::flat::{FlatAccount, account_key, joined, slot_key};
 use crate::flush::{CHECKPOINT, Checkpoint, put_account, put_crown, put_slot};
 use crate::head::Head;
-use crate::ledger::{self, AdoptRecord, BlockRecord, PatchRecord, StoredBlock};
-use crate::pool::impersonated_sender;
-use crate::shared::{BlockCache, Shared, StateView, unreadable};
+use crate::ledger::{self, AdoptRecord, BlockRecord, StoredBlock};
+use crate::records::Records;
+use crate::replay::Replay;
+use crate::shared::{BlockCache, Shared, unreadable};
 use crate::store::views::{Batch, MemoryViews, Table, ViewError, Views};
-use crate::store::{
-    Disk, DiskError, Log, LogError, LogOptions, OsDisk, Position, Record, stored_genesis,
-};
-use crate::tree::{LayerId, Step, Tree};
+use crate::store::{Disk, DiskError, Log, LogError, LogOptions, OsDisk, Position, stored_genesis};
+use crate::tree::Tree;
 use crate::trie::{AccountFields, AccountUpdate, SlotUpdate, StateTrie, Version};
 use alloy_genesis::Genesis;
 use alloy_primitives::{B256, keccak256};
-use alloy_rlp::Decodable;
 use alloy_trie::EMPTY_ROOT_HASH;
 use landfall_types::{
     Account, ChainSpec, ForkChoice, GenesisEntry, StateChanges, StateError, genesis_block,
     genesis_state,
 };
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,6 +28,7 @@ use std::sync::Arc;
 const GENESIS_CHUNK: usize = 20_000;
 
 /// Where a chain is kept.
+#[derive(Clone)]
 pub enum Place {
     /// In a data directory, log and views.
     Directory(PathBuf),
@@ -90,6 +88,9 @@ pub enum OpenError {
     /// The views cannot be opened.
     #[error(transparent)]
     Views(#[from] ViewError),
+    /// The chain cannot go back to that block.
+    #[error("cannot reorganise: {0}; give a canonical block below the head")]
+    Reorganisation(String),
     /// What is stored contradicts itself.
     #[error("the ledger is inconsistent: {0}")]
     Inconsistent(String),
@@ -108,11 +109,21 @@ pub(crate) const VIEWS: &str = "views";
 impl Chain {
     /// Opens the chain: creates it from the genesis, or replays what the views do not hold yet.
     pub fn open(mut options: ChainOptions) -> Result<Self, OpenError> {
-        let (disk, views) = open_store(&options)?;
-        let (mut chain, base) = Self::open_on(disk, views, &options)?;
-        let mut replay = Replay::default();
-        replay.run(&mut chain, base, options.progress.as_mut())?;
-        Ok(chain)
+        if let Some(chain) = Self::replayed(&mut options, Replay::default())? {
+            return Ok(chain);
+        }
+        // The views stand above a block that the log goes back to: they are of no use.
+        options.rebuild = true;
+        let replay = Replay { looks_ahead: true, ..Replay::default() };
+        let chain = Self::replayed(&mut options, replay)?;
+        chain.ok_or_else(|| inconsistent("a reorganisation goes back below the genesis block"))
+    }
+
+    fn replayed(options: &mut ChainOptions, mut replay: Replay) -> Result<Option<Self>, OpenError> {
+        let (disk, views) = open_store(options)?;
+        let (mut chain, base) = Self::open_on(disk, views, options)?;
+        let done = replay.run(&mut chain, base, options.progress.as_mut())?;
+        Ok(done.then_some(chain))
     }
 
     /// Opens log and views, and stands on what the views hold; what is behind that in the log is
@@ -157,6 +168,9 @@ fn open_store(options: &ChainOptions) -> Result<(Arc<dyn Disk>, Views), OpenErro
         Place::Disk(disk) => Ok((disk.clone(), Views::Memory(MemoryViews::default()))),
         Place::Kept(disk, views) => {
             let kept = Views::Memory(views.clone());
+            if options.rebuild {
+                views.clear();
+            }
             if kept.get(Table::Meta, CHECKPOINT)?.is_none() {
                 views.clear();
             }
@@ -413,176 +427,27 @@ fn assemble(
         trie: Mutex::new(trie),
         visible: RwLock::new(Arc::new(head)),
         cache: Mutex::new(BlockCache::default()),
+        proofs: RwLock::default(),
     });
-    Ok(Chain { shared, log, patches: 0, flushing: false })
+    let records = Records::load(&shared.views)?;
+    let proof = shared.views.get(Table::Proofs, &base.number.to_be_bytes())?;
+    let proof = proof.map(|row| ledger::decode_proof(&row)).transpose().map_err(inconsistent)?;
+    Ok(Chain {
+        shared,
+        log,
+        logged: place,
+        proof,
+        unshown: VecDeque::new(),
+        left: BTreeMap::new(),
+        records,
+        jobs: Arc::new(()),
+        patches: 0,
+        flushing: false,
+    })
 }
 
 /// Told the position that was reached, and the end.
 pub type Progress = Box<dyn FnMut(u64, u64)>;
-
-/// Brings a chain up to its log: what stands behind the base, in order.
-#[derive(Default)]
-pub(crate) struct Replay {
-    /// Whether blocks are executed again and everything is compared, instead of trusting the
-    /// change sets.
-    pub execute: bool,
-    pub blocks: u64,
-    pub transactions: u64,
-    pub patches: u64,
-    pub impersonated: u64,
-    /// Blocks of the log so far: a parent or a head that is not among them was never there.
-    pub seen: HashSet<B256>,
-}
-
-impl Replay {
-    pub fn run(
-        &mut self,
-        chain: &mut Chain,
-        from: Position,
-        mut progress: Option<&mut Progress>,
-    ) -> Result<(), OpenError> {
-        let reader = chain.log.reader();
-        let end = reader.end();
-        for record in reader.iter(from) {
-            let record = record?;
-            if let Some(progress) = &mut progress {
-                progress(record.position.0, end.0);
-            }
-            match record.kind {
-                ledger::BLOCK => self.block(chain, &record)?,
-                ledger::PATCH => self.patch(chain, &record)?,
-                ledger::ADOPT => self.adopt(chain, &record)?,
-                ledger::GENESIS | ledger::GENESIS_ACCOUNTS => {}
-                other => {
-                    let what = format!("a record of unknown kind {other} at {}", record.position);
-                    return Err(OpenError::Inconsistent(what));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn block(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
-        let (stored, patch) = BlockRecord::decode_block(&record.payload).map_err(inconsistent)?;
-        let hash = stored.block.hash();
-        self.seen.insert(hash);
-        let parent = {
-            let tree = chain.shared.tree.read();
-            if tree.block_layer(&hash).is_some() {
-                return Ok(());
-            }
-            tree.state_layer(&stored.block.parent(), &patch)
-        };
-        let Some(parent) = parent else {
-            if self.execute && !self.seen.contains(&stored.block.parent()) {
-                let at = record.position;
-                return Err(inconsistent(format!("block {hash} at {at}: its parent is not there")));
-            }
-            // A fork that was abandoned when its place was finalised.
-            return Ok(());
-        };
-        self.blocks += 1;
-        self.transactions += stored.senders.len() as u64;
-        let unsigned = stored.block.body.transactions.iter().filter_map(impersonated_sender);
-        self.impersonated += unsigned.count() as u64;
-        let changes = BlockRecord::decode_changes(&record.payload).map_err(inconsistent)?;
-        let made = if self.execute {
-            executed_again(chain, parent, &stored, &changes, record.position)?
-        } else {
-            changed_again(chain, parent, &stored, &changes, record.position)?
-        };
-        let step = Step::Block { block: Arc::new(stored), position: record.position };
-        chain.shared.tree.write().insert(parent, step, made.0, made.1);
-        Ok(())
-    }
-
-    fn patch(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
-        let patch = PatchRecord::decode(&record.payload).map_err(inconsistent)?;
-        let parent = chain.shared.tree.read().state_layer(&patch.block, &patch.below);
-        self.patches += 1;
-        chain.patches = chain.patches.max(patch.sequence + 1);
-        let Some(parent) = parent else { return Ok(()) };
-        let made = changes_on(chain, parent, &patch.changes)?;
-        chain.insert_patch(parent, keccak256(&record.payload), made);
-        Ok(())
-    }
-
-    fn adopt(&mut self, chain: &mut Chain, record: &Record) -> Result<(), OpenError> {
-        let adopt = AdoptRecord::decode(&mut &record.payload[..]).map_err(inconsistent)?;
-        let layer = chain.shared.tree.read().state_layer(&adopt.choice.head, &adopt.patch);
-        let Some(layer) = layer else {
-            if self.execute && !self.seen.contains(&adopt.choice.head) {
-                let at = record.position;
-                let what = format!("the fork choice at {at} names a block that is not there");
-                return Err(OpenError::Inconsistent(what));
-            }
-            // A verdict from before the base was final, for a branch that is gone.
-            return Ok(());
-        };
-        if self.execute {
-            chain.check_choice(&adopt.choice, layer).map_err(inconsistent)?;
-        }
-        chain.show(adopt.choice, layer)?;
-        if chain.flush_due() {
-            chain.flush()?;
-        }
-        Ok(())
-    }
-}
-
-/// The layer of a block by its change set alone; the state root is compared.
-fn changed_again(
-    chain: &Chain,
-    parent: LayerId,
-    stored: &StoredBlock,
-    changes: &StateChanges,
-    position: Position,
-) -> Result<Made, OpenError> {
-    let made = changes_on(chain, parent, changes)?;
-    let root = stored.block.header.state_root;
-    if made.0.root != root {
-        return Err(inconsistent(format!(
-            "the change set of block {} {} at {position} gives state root {}, its header has {root}",
-            stored.block.number(),
-            stored.block.hash(),
-            made.0.root,
-        )));
-    }
-    Ok(made)
-}
-
-/// The layer of a block by executing it; all that is stored of it is compared.
-fn executed_again(
-    chain: &Chain,
-    parent: LayerId,
-    stored: &StoredBlock,
-    changes: &StateChanges,
-    position: Position,
-) -> Result<Made, OpenError> {
-    let wrong = |what: String| {
-        let (number, hash) = (stored.block.number(), stored.block.hash());
-        inconsistent(format!("block {number} {hash} at {position}: {what}"))
-    };
-    let (again, found, made) =
-        chain.execute(parent, stored.block.clone()).map_err(|error| wrong(error.to_string()))?;
-    if again.senders != stored.senders {
-        return Err(wrong("the stored senders are not those of the signatures".into()));
-    }
-    if again.receipts != stored.receipts {
-        return Err(wrong("the stored receipts are not what execution gives".into()));
-    }
-    if found != *changes {
-        return Err(wrong("the stored change set is not what execution gives".into()));
-    }
-    Ok(made)
-}
-
-fn changes_on(chain: &Chain, parent: LayerId, changes: &StateChanges) -> Result<Made, OpenError> {
-    let view: StateView = chain.shared.state_at(parent);
-    let version = chain.shared.tree.read().at(parent).version;
-    let mut trie = chain.shared.trie.lock();
-    commit(&mut trie, &ParentState::new(&view), &version, changes, 2).map_err(inconsistent)
-}
 
 /// Flat state of the views alone: while a genesis is loaded there is no tree.
 struct ViewLeaves<'a>(&'a Views);

@@ -2,15 +2,16 @@
 
 use crate::head::Head;
 use crate::index;
-use crate::ledger::StoredBlock;
+use crate::ledger::{StoredBlock, decode_proof, decode_u64};
 use crate::post_state;
 use crate::proofs::{self, AccountProof, ProofError};
 use crate::shared::{Shared, StateView, unreadable};
 use crate::store::views::Table;
 use crate::tree::{LayerId, Step, Tree};
 use alloy_consensus::Transaction;
-use alloy_primitives::{Address, B256, TxHash};
+use alloy_primitives::{Address, B256, Bytes, TxHash};
 use landfall_types::{ChainSpec, StateError, StateReader};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// A cheap handle on the chain.
@@ -121,6 +122,29 @@ impl ChainReader {
             Some(hash) => self.block_in(number, hash),
             None => Ok(None),
         }
+    }
+
+    /// The number of block 0 of this chain.
+    pub fn genesis_number(&self) -> u64 {
+        self.shared.genesis_number
+    }
+
+    /// The lowest finality proof for a canonical block at or above a number: the number, the
+    /// epoch whose committee gave it, and the proof as consensus encodes it.
+    pub fn proof_at_or_above(&self, number: u64) -> Result<Option<(u64, u64, Bytes)>, StateError> {
+        let top = self.head().finalized.0;
+        // Memory first: a flush that ends in between moves proofs from here to the views.
+        let live = {
+            let proofs = self.shared.proofs.read();
+            let found = proofs.range(number..).next().filter(|(proved, _)| **proved <= top);
+            found.map(|(proved, (epoch, proof))| (*proved, *epoch, proof.clone()))
+        };
+        let start = number.to_be_bytes();
+        let from = Bound::Included(&start[..]);
+        let rows = self.shared.views.scan(Table::Proofs, &[], from, 1).map_err(unreadable)?;
+        let Some((key, row)) = rows.first() else { return Ok(live) };
+        let (epoch, proof) = decode_proof(row).map_err(unreadable)?;
+        Ok(Some((decode_u64(key).map_err(unreadable)?, epoch, proof)))
     }
 
     /// Whether a block is on the branch of the head.

@@ -12,7 +12,7 @@ use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256};
 use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use landfall_types::{Account, ChainSpec, StateError, StateReader};
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub trie: Mutex<StateTrie>,
     pub visible: RwLock<Arc<Head>>,
     pub cache: Mutex<BlockCache>,
+    /// Epoch and finality proof by number, of what is not in the views; logged, maybe not durable.
+    pub proofs: RwLock<BTreeMap<u64, (u64, Bytes)>>,
 }
 
 /// The last decoded blocks, by position in the log.

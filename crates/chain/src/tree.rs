@@ -120,6 +120,11 @@ impl Tree {
         self.layers.get(&id)
     }
 
+    /// Every layer, in no order that means anything.
+    pub fn layers(&self) -> impl Iterator<Item = (LayerId, &Layer)> {
+        self.layers.iter().map(|(id, layer)| (*id, layer))
+    }
+
     /// The layer of a block or a patch that is known to be there.
     pub fn at(&self, id: LayerId) -> &Layer {
         &self.layers[&id]

@@ -5,7 +5,8 @@
 //! link. At the end the chain's own views are compared with these, row by row.
 
 use crate::chain::Chain;
-use crate::open::{ChainOptions, OpenError, Place, Progress, Replay, VIEWS, inconsistent};
+use crate::open::{ChainOptions, OpenError, Place, Progress, VIEWS, inconsistent};
+use crate::replay::Replay;
 use crate::store::views::{Table, Views};
 use crate::store::{Disk, OsDisk};
 use std::ops::Bound;
@@ -43,7 +44,7 @@ const CHUNK: usize = 4_096;
 
 /// Stored nodes of the trie are left out: they are verified by their hashes whenever they are
 /// read, and records of what is gone may stay.
-const COMPARED: [Table; 11] = [
+const COMPARED: [Table; 12] = [
     Table::Accounts,
     Table::Slots,
     Table::Codes,
@@ -55,6 +56,7 @@ const COMPARED: [Table; 11] = [
     Table::Logs,
     Table::AccountHistory,
     Table::SlotHistory,
+    Table::Proofs,
 ];
 
 /// Verifies the chain in a data directory. The chain must not be open.
@@ -78,8 +80,10 @@ fn verify_with(
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::open(directory)?);
     drop(disk.lock()?);
     let (mut chain, start) = Chain::open_on(disk, Views::open(scratch)?, &options)?;
-    let mut replay = Replay { execute: true, ..Replay::default() };
-    replay.run(&mut chain, start, progress.as_mut())?;
+    let mut replay = Replay { execute: true, looks_ahead: true, ..Replay::default() };
+    if !replay.run(&mut chain, start, progress.as_mut())? {
+        return Err(inconsistent("a reorganisation goes back below the genesis block"));
+    }
     chain.flush()?;
     let finalized = chain.reader().head().finalized;
     let head = chain.reader().head().number();

@@ -4,7 +4,9 @@
 //! is stopped at every single operation on the disk, creation and recovery included; power goes
 //! with it or not; then the chain is opened again, with the views of the last batch or without
 //! any. What was acknowledged (a fork choice that returned) must be there: the same blocks with
-//! the same state roots, every transaction in its place, and the chain must go on from there.
+//! the same state roots, every transaction in its place, the same finality proofs, and the chain
+//! must go on from there. Of what was logged beside it (engines' records, blocks that nobody
+//! adopted) a prefix must be there, and not less of it than a finished sync confirmed.
 
 use alloy_consensus::{SignableTransaction, TxLegacy};
 use alloy_genesis::{Genesis, GenesisAccount};
@@ -12,6 +14,7 @@ use alloy_primitives::{Address, B256, Bytes, Signature, TxHash, TxKind, U256};
 use landfall_chain::store::{Disk, MemoryViews, SplitMix, TestDisk};
 use landfall_chain::{Attributes, Chain, ChainOptions, ImportError, Patch, Place};
 use landfall_types::{ForkChoice, StateReader};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,6 +44,8 @@ struct Acknowledged {
     blocks: Vec<(B256, B256, Vec<TxHash>)>,
     finalized: u64,
     patched: U256,
+    /// Numbers of the blocks that were made final with a proof.
+    proofs: Vec<u64>,
 }
 
 /// What may be there after a crash: the last acknowledged, or what was being acknowledged.
@@ -48,6 +53,84 @@ struct Acknowledged {
 struct Told {
     last: Option<Acknowledged>,
     trying: Option<Acknowledged>,
+    side: Side,
+}
+
+/// What was logged without being shown to anybody, in order.
+#[derive(Clone, Default)]
+struct Side {
+    /// Epoch and record.
+    records: Vec<(u64, u64)>,
+    /// How many of the records a finished sync has confirmed.
+    confirmed: usize,
+    /// Blocks that a finished sync has confirmed, adopted or not, with their parents.
+    blocks: HashMap<B256, B256>,
+    /// Blocks that were inserted since.
+    waiting: Vec<(B256, B256)>,
+}
+
+impl Side {
+    /// The newest record of each of the four newest epochs, after the first `count`.
+    fn newest(&self, count: usize) -> BTreeMap<u64, Bytes> {
+        let mut newest = BTreeMap::new();
+        for (epoch, record) in &self.records[..count] {
+            newest.insert(*epoch, Bytes::from(record.to_be_bytes()));
+            while newest.len() > 4 {
+                newest.pop_first();
+            }
+        }
+        newest
+    }
+
+    /// Appends a record; its number tells it from all others.
+    fn log(&mut self, chain: &mut Chain, random: &mut SplitMix) -> Result<(), ImportError> {
+        let number = self.records.len() as u64;
+        let epoch = number / 9 + random.below(2);
+        self.records.push((epoch, number));
+        chain.log_record(epoch, &number.to_be_bytes())?;
+        Ok(())
+    }
+
+    /// One sync, with records that are logged while it runs.
+    fn sync(&mut self, chain: &mut Chain, random: &mut SplitMix) -> Result<(), ImportError> {
+        let (records, blocks) = (self.records.len(), std::mem::take(&mut self.waiting));
+        let job = chain.begin_sync()?;
+        if random.below(3) == 0 {
+            self.log(chain, random)?;
+        }
+        let done = job.run();
+        if random.below(3) == 0 {
+            self.log(chain, random)?;
+        }
+        chain.finish_sync(done)?;
+        self.confirmed = records;
+        self.blocks.extend(blocks);
+        Ok(())
+    }
+
+    /// What a chain holds after a crash: the records of a prefix that is long enough, and every
+    /// block that was confirmed and stands on what is final.
+    fn check(&mut self, chain: &Chain) -> Result<(), String> {
+        let found = chain.records();
+        let count = (self.confirmed..=self.records.len())
+            .find(|count| self.newest(*count) == *found)
+            .ok_or_else(|| {
+                let (confirmed, all) = (self.confirmed, &self.records);
+                format!("records {found:?} are of no prefix beyond {confirmed} of {all:?}")
+            })?;
+        self.records.truncate(count);
+        let mut live: HashSet<B256> =
+            chain.live_blocks().iter().map(|stored| stored.block.hash()).collect();
+        let finalized = chain.reader().head().finalized.1;
+        live.insert(finalized);
+        for hash in self.blocks.keys() {
+            let mut branch = std::iter::successors(Some(hash), |hash| self.blocks.get(*hash));
+            if branch.any(|below| *below == finalized) && !live.contains(hash) {
+                return Err(format!("block {hash} on the final block {finalized} is lost"));
+            }
+        }
+        Ok(())
+    }
 }
 
 struct World {
@@ -81,10 +164,19 @@ fn describe(chain: &Chain) -> Acknowledged {
         })
         .collect();
     let patched = reader.latest_state().account(&Address::repeat_byte(0xab)).unwrap();
+    let mut proofs = Vec::new();
+    while let Some((number, epoch, proof)) =
+        reader.proof_at_or_above(proofs.last().map_or(0, |last| last + 1)).unwrap()
+    {
+        let hash = reader.hash_at(number).unwrap().expect("what is proved is canonical");
+        assert_eq!((epoch, &proof[..]), (number / 5, hash.as_slice()), "the proof of another");
+        proofs.push(number);
+    }
     Acknowledged {
         blocks,
         finalized: reader.head().finalized.0,
         patched: patched.map_or(U256::ZERO, |account| account.balance),
+        proofs,
     }
 }
 
@@ -92,6 +184,9 @@ fn describe(chain: &Chain) -> Acknowledged {
 fn step(chain: &mut Chain, told: &mut Told, random: &mut SplitMix) -> Result<(), ImportError> {
     let now = told.last.clone().unwrap_or_else(|| describe(chain));
     let height = now.blocks.len() as u64 - 1;
+    if random.below(2) == 0 {
+        told.side.log(chain, random)?;
+    }
     if random.below(5) == 0 {
         let balance = U256::from(1 + random.below(1_000_000));
         told.trying = Some(Acknowledged { patched: balance, ..now });
@@ -105,16 +200,32 @@ fn step(chain: &mut Chain, told: &mut Told, random: &mut SplitMix) -> Result<(),
     for _ in 0..1 + random.below(2) {
         let parent = next.blocks.last().unwrap().0;
         let block = build(chain, parent, random)?;
+        told.side.waiting.push((block.0, parent));
         next.blocks.push(block);
     }
+    if random.below(4) == 0 {
+        // A rival of the new head, which nobody adopts.
+        let parent = next.blocks[next.blocks.len() - 2].0;
+        let rival = build(chain, parent, random)?;
+        told.side.waiting.push((rival.0, parent));
+    }
     let head = next.blocks.last().unwrap().0;
+    let before = next.finalized;
     next.finalized = next.finalized.max((next.blocks.len() as u64 - 1).saturating_sub(4).min(from));
+    let proved = next.finalized > before && random.below(3) > 0;
     let finalized = next.blocks[next.finalized as usize].0;
     let state = chain.reader().state(head)?;
     let patched = state.account(&Address::repeat_byte(0xab))?;
     next.patched = patched.map_or(U256::ZERO, |account| account.balance);
+    let proof = proved.then(|| {
+        next.proofs.push(next.finalized);
+        (next.finalized / 5, Bytes::copy_from_slice(finalized.as_slice()))
+    });
     told.trying = Some(next);
-    chain.adopt(ForkChoice { head, safe: finalized, finalized })?;
+    let choice = ForkChoice { head, safe: finalized, finalized };
+    chain.log_choice(choice, proof)?;
+    told.side.sync(chain, random)?;
+    chain.show(choice)?;
     told.last = told.trying.take();
     if random.below(4) == 0 {
         chain.flush()?;
@@ -175,6 +286,9 @@ fn work(world: &mut World, seed: u64) -> bool {
                 Ok(opened) => chain = opened,
                 Err(_) => return false,
             }
+            let side = &mut world.told.side;
+            side.waiting.clear();
+            side.check(&chain).unwrap_or_else(|lost| panic!("seed {seed}, reopened: {lost}"));
         }
     }
     true
@@ -191,6 +305,7 @@ fn verdict(world: &mut World) -> Result<(), String> {
     if told.last.as_ref() != Some(&found) && told.trying.as_ref() != Some(&found) {
         return Err(format!("found {found:?}, told {:?} or {:?}", told.last, told.trying));
     }
+    world.told.side.check(&chain)?;
     for (number, (_, _, hashes)) in found.blocks.iter().enumerate() {
         for hash in hashes {
             let place = chain.reader().transaction(*hash).map_err(|e| e.to_string())?;
@@ -201,7 +316,8 @@ fn verdict(world: &mut World) -> Result<(), String> {
         }
     }
     // And it goes on.
-    let mut told = Told { last: Some(found), trying: None };
+    let side = Side { records: world.told.side.records.clone(), ..Side::default() };
+    let mut told = Told { last: Some(found), trying: None, side };
     let mut random = SplitMix(99);
     for _ in 0..2 {
         step(&mut chain, &mut told, &mut random).map_err(|error| format!("stuck: {error}"))?;

@@ -24,15 +24,10 @@ const MIN_TRANSACTION_GAS: u64 = 21_000;
 const RLP_OVERHEAD: usize = 2_048;
 
 /// What the maker of a block decides.
-#[derive(Clone, Debug)]
-pub struct NextBlock<'p> {
-    /// The block to stand on.
-    pub parent: &'p Block,
+#[derive(Clone, Debug, Default)]
+pub struct Attributes {
     /// Who gets the fees.
     pub beneficiary: Address,
-    /// The time in milliseconds since the Unix epoch. Raised to the first that may follow the
-    /// parent's, if it is not later.
-    pub milliseconds: u64,
     /// The gas limit to reach; a block moves towards it by less than 1/1024 of its parent's.
     pub gas_limit: u64,
     /// `mixHash`.
@@ -41,6 +36,11 @@ pub struct NextBlock<'p> {
     pub extra_data: Bytes,
     /// Paid after the transactions; must be empty before Shanghai.
     pub withdrawals: Vec<Withdrawal>,
+    /// What the nonce will have to meet, on a chain of work; else zero.
+    pub difficulty: U256,
+    /// What consensus says. Its time is raised to the first that may follow the parent's, if it
+    /// is not later; under Ethereum's rules nothing else of it is used.
+    pub extension: Extension,
 }
 
 /// What a transaction did that was pushed.
@@ -103,11 +103,15 @@ impl<'a> BlockBuilder<'a> {
     /// this node makes none.
     pub fn new(
         spec: &ChainSpec,
-        next: NextBlock<'_>,
+        parent: &Block,
+        next: Attributes,
         state: &'a dyn StateReader,
     ) -> Result<Self, ExecutionError> {
-        assert!(spec.can_merge(), "a chain that never merges has no blocks without work");
-        let (header, extension) = header(spec, &next)?;
+        assert!(
+            spec.rules == Rules::Landfall || spec.can_merge(),
+            "under Ethereum's rules, a chain that never merges has no blocks without work"
+        );
+        let (header, extension) = header(spec, parent, &next)?;
         let mut executor = Executor::new(spec, &header, state);
         executor.begin(&header)?;
         let overhead = RLP_OVERHEAD + next.withdrawals.length();
@@ -188,10 +192,10 @@ impl<'a> BlockBuilder<'a> {
 }
 
 /// The header and the extension of the next block, without what its transactions decide.
-fn header(spec: &ChainSpec, next: &NextBlock<'_>) -> Result<(Header, Bytes), Invalid> {
-    let parent: &Header = &next.parent.header;
+fn header(spec: &ChainSpec, above: &Block, next: &Attributes) -> Result<(Header, Bytes), Invalid> {
+    let parent: &Header = &above.header;
     let number = parent.number + 1;
-    let (timestamp, extension) = time(spec.rules, next)?;
+    let (timestamp, extension) = time(spec.rules, above, next)?;
     let fork = spec.fork_at(number, timestamp, U256::ZERO);
     let cancun = fork >= Fork::Cancun;
     let beacon_root = match spec.rules {
@@ -199,7 +203,7 @@ fn header(spec: &ChainSpec, next: &NextBlock<'_>) -> Result<(Header, Bytes), Inv
         Rules::Ethereum => B256::ZERO,
     };
     let header = Header {
-        parent_hash: next.parent.hash(),
+        parent_hash: above.hash(),
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
         beneficiary: next.beneficiary,
         number,
@@ -207,6 +211,7 @@ fn header(spec: &ChainSpec, next: &NextBlock<'_>) -> Result<(Header, Bytes), Inv
         timestamp,
         extra_data: next.extra_data.clone(),
         mix_hash: next.prev_randao,
+        difficulty: if spec.rules == Rules::Landfall { next.difficulty } else { U256::ZERO },
         base_fee_per_gas: next_base_fee(spec, parent, number, timestamp, U256::ZERO),
         withdrawals_root: (fork >= Fork::Shanghai)
             .then(|| calculate_withdrawals_root(&next.withdrawals)),
@@ -219,17 +224,19 @@ fn header(spec: &ChainSpec, next: &NextBlock<'_>) -> Result<(Header, Bytes), Inv
     Ok((header, extension))
 }
 
-fn time(rules: Rules, next: &NextBlock<'_>) -> Result<(u64, Bytes), Invalid> {
+fn time(rules: Rules, parent: &Block, next: &Attributes) -> Result<(u64, Bytes), Invalid> {
+    let wanted = next.extension.milliseconds;
     match rules {
         Rules::Ethereum => {
-            let first = next.parent.header.timestamp + 1;
-            Ok((first.max(next.milliseconds / 1_000), Bytes::new()))
+            let first = parent.header.timestamp + 1;
+            Ok((first.max(wanted / 1_000), Bytes::new()))
         }
         Rules::Landfall => {
-            let parent = Extension::from_bytes(&next.parent.extension)
+            let before = Extension::from_bytes(&parent.extension)
                 .map_err(|_| Invalid::Extension("the parent's is not the RLP of an extension"))?;
-            let milliseconds = next.milliseconds.max(parent.milliseconds + 1);
-            Ok((milliseconds / 1_000, Extension { milliseconds }.to_bytes()))
+            let milliseconds = wanted.max(before.milliseconds + 1);
+            let extension = Extension { milliseconds, ..next.extension.clone() };
+            Ok((milliseconds / 1_000, extension.to_bytes()))
         }
     }
 }
@@ -263,9 +270,8 @@ mod tests {
         for spec in [ethereum_spec(), landfall_spec()] {
             let (parent, state) = (genesis(&spec), state());
             let withdrawal = Withdrawal { address: RECIPIENT, amount: 3, ..Withdrawal::default() };
-            let next =
-                NextBlock { withdrawals: vec![withdrawal], ..next_block(&parent, 1_000_000_000) };
-            let mut builder = BlockBuilder::new(&spec, next, &state).unwrap();
+            let next = Attributes { withdrawals: vec![withdrawal], ..next_block(1_000_000_000) };
+            let mut builder = BlockBuilder::new(&spec, &parent, next, &state).unwrap();
             for nonce in 0..10 {
                 let pushed = builder.push(&transfer(nonce), SENDER).unwrap();
                 assert_eq!(pushed, Pushed { gas_used: 21_000, success: true });
@@ -301,7 +307,7 @@ mod tests {
         let parent = genesis(&spec);
         let build = |try_bad: bool| {
             let mut builder =
-                BlockBuilder::new(&spec, next_block(&parent, 5_000_000), &state).unwrap();
+                BlockBuilder::new(&spec, &parent, next_block(5_000_000), &state).unwrap();
             if try_bad {
                 let nonce = builder.push(&transfer(1), SENDER).unwrap_err().to_string();
                 assert!(nonce.starts_with("nonce too high: address 0x"), "{nonce}");
@@ -323,8 +329,8 @@ mod tests {
         let mut header = parent.header.inner().clone();
         header.gas_limit = 5_120;
         parent = Block { extension: parent.extension, ..Block::ethereum(header, parent.body) };
-        let next = NextBlock { gas_limit: 50_000, ..next_block(&parent, 2_000_000) };
-        let mut builder = BlockBuilder::new(&spec, next, &state).unwrap();
+        let next = Attributes { gas_limit: 50_000, ..next_block(2_000_000) };
+        let mut builder = BlockBuilder::new(&spec, &parent, next, &state).unwrap();
         assert_eq!(builder.header().gas_limit, 5_124);
         assert!(matches!(builder.push(&transfer(0), SENDER), Err(PushError::Full)));
     }
@@ -333,7 +339,7 @@ mod tests {
     fn wrong_header_is_named_at_import() {
         let (spec, state) = (landfall_spec(), state());
         let parent = genesis(&spec);
-        let mut builder = BlockBuilder::new(&spec, next_block(&parent, 5_000_000), &state).unwrap();
+        let mut builder = BlockBuilder::new(&spec, &parent, next_block(5_000_000), &state).unwrap();
         builder.push(&transfer(0), SENDER).unwrap();
         let built = builder.finish().unwrap();
         let refusal = |edit: fn(&mut Header)| {

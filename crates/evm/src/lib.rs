@@ -34,7 +34,7 @@ mod tests;
 
 pub use access_list::{AccessListOutcome, create_access_list};
 pub use body::{MAX_RLP_BLOCK_SIZE, validate_body};
-pub use builder::{BlockBuilder, Built, NextBlock, PushError, Pushed};
+pub use builder::{Attributes, BlockBuilder, Built, PushError, Pushed};
 pub use call::{CallContext, CallError, CallOutcome, call};
 pub use environment::next_base_fee;
 pub use estimate::estimate_gas;

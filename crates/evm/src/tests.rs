@@ -1,10 +1,10 @@
 //! What the tests of this crate share: two chains, their genesis, and transactions.
 
-use crate::{Built, NextBlock, memory::MemoryState, system_contracts};
+use crate::{Attributes, Built, memory::MemoryState, system_contracts};
 use alloy_consensus::{Header, Signed, TxEip1559};
 use alloy_genesis::{ChainConfig, Genesis};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
-use landfall_types::{Block, ChainSpec, Transaction, genesis_block};
+use landfall_types::{Block, ChainSpec, Extension, Transaction, genesis_block};
 
 pub(crate) const GWEI: u128 = 1_000_000_000;
 
@@ -44,15 +44,12 @@ pub(crate) fn genesis(spec: &ChainSpec) -> Block {
     genesis_block(&genesis, spec, B256::ZERO)
 }
 
-pub(crate) fn next_block(parent: &Block, milliseconds: u64) -> NextBlock<'_> {
-    NextBlock {
-        parent,
+pub(crate) fn next_block(milliseconds: u64) -> Attributes {
+    Attributes {
         beneficiary: Address::with_last_byte(0xbe),
-        milliseconds,
-        gas_limit: parent.header.gas_limit,
-        prev_randao: B256::ZERO,
-        extra_data: Bytes::new(),
-        withdrawals: Vec::new(),
+        gas_limit: 30_000_000,
+        extension: Extension { milliseconds, ..Extension::default() },
+        ..Attributes::default()
     }
 }
 

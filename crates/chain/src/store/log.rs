@@ -250,6 +250,12 @@ impl Log {
         self.shared.end()
     }
 
+    /// The end of the last record that was appended, or less if all are durable: marks do not
+    /// count. All is durable if this is not beyond [`Self::durable`].
+    pub fn content_end(&self) -> Position {
+        Position(self.content_end)
+    }
+
     /// A handle for reading beside the appender, from any thread.
     pub fn reader(&self) -> LogReader {
         LogReader { shared: self.shared.clone() }

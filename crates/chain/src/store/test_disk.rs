@@ -151,6 +151,14 @@ impl TestDisk {
         self.state.lock().refused.clear();
     }
 
+    /// Takes back what [`TestDisk::stop_at`], [`TestDisk::fail_sync`], [`TestDisk::ignore_sync`]
+    /// and [`TestDisk::set_capacity`] have planned.
+    pub fn no_more_faults(&self) {
+        let mut state = self.state.lock();
+        (state.stop_at, state.fail_sync) = (None, None);
+        (state.ignored_sync, state.capacity) = (None, None);
+    }
+
     /// Limits the bytes in all files together; `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;
@@ -159,6 +167,23 @@ impl TestDisk {
     /// The bytes in all files.
     pub fn used(&self) -> u64 {
         self.state.lock().used()
+    }
+
+    /// The paths of the files that a loss of power that keeps nothing unsynced would leave.
+    pub fn durable_files(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let files = state.durable_entries.iter();
+        files.filter(|(_, entry)| matches!(entry, Entry::File(_))).map(|(p, _)| p.clone()).collect()
+    }
+
+    /// Looks at what a loss of power that keeps nothing unsynced would leave of a file. `None` if
+    /// it would leave no such file.
+    pub fn with_durable<T>(&self, path: &str, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let state = self.state.lock();
+        let Some(Entry::File(index)) = state.durable_entries.get(path).copied() else {
+            return None;
+        };
+        Some(look(&state.files[index].durable))
     }
 
     /// Turns a bit around, both in the cache and on the medium.

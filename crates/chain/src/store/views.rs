@@ -39,9 +39,11 @@ pub enum Table {
     AccountHistory,
     /// keccak(address), keccak(slot), number -> value before that block.
     SlotHistory,
+    /// Number -> epoch, proof that this block is final.
+    Proofs,
 }
 
-const TABLES: [(Table, &str); 13] = [
+const TABLES: [(Table, &str); 14] = [
     (Table::Meta, "meta"),
     (Table::Accounts, "accounts"),
     (Table::Slots, "slots"),
@@ -55,6 +57,7 @@ const TABLES: [(Table, &str); 13] = [
     (Table::Logs, "logs"),
     (Table::AccountHistory, "account_history"),
     (Table::SlotHistory, "slot_history"),
+    (Table::Proofs, "proofs"),
 ];
 
 /// The view database failed; the log is not concerned and the views can be rebuilt.

@@ -428,6 +428,11 @@ impl StateTrie {
         }
     }
 
+    /// How many versions are there.
+    pub fn versions(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Bytes taken from the allocator, with room that is free for new nodes.
     pub fn bytes(&self) -> usize {
         let listed = |lists: &[Vec<u32>; 16]| lists.iter().map(|l| l.capacity() * 4).sum::<usize>();
