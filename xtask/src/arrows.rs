@@ -11,13 +11,38 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("landfall-types", &[]),
     ("landfall-wallet", &[]),
+    ("landfall-light", &["landfall-types"]),
+    ("landfall-consensus", &["landfall-types", "landfall-light"]),
     ("landfall-evm", &["landfall-types"]),
     ("landfall-chain", &["landfall-types", "landfall-evm"]),
+    ("landfall-replica", REPLICA),
+    ("landfall-sim", SIM),
     ("landfall-rpc", &["landfall-types", "landfall-evm", "landfall-chain", "landfall-wallet"]),
-    (
-        "landfall",
-        &["landfall-types", "landfall-evm", "landfall-chain", "landfall-rpc", "landfall-wallet"],
-    ),
+    ("landfall", NODE),
+];
+
+const REPLICA: &[&str] =
+    &["landfall-types", "landfall-evm", "landfall-chain", "landfall-light", "landfall-consensus"];
+
+const SIM: &[&str] = &[
+    "landfall-types",
+    "landfall-evm",
+    "landfall-chain",
+    "landfall-light",
+    "landfall-consensus",
+    "landfall-replica",
+];
+
+const NODE: &[&str] = &[
+    "landfall-types",
+    "landfall-evm",
+    "landfall-chain",
+    "landfall-light",
+    "landfall-consensus",
+    "landfall-replica",
+    "landfall-sim",
+    "landfall-rpc",
+    "landfall-wallet",
 ];
 
 /// Libraries that only the named crates may depend on.
@@ -56,6 +81,54 @@ const ABSENCES: &[Absence] = &[
         except: &[],
         words: &["collections::HashMap", "collections::HashSet", "collections::{HashMap"],
         why: "evm iterates nothing unordered; for look-ups alone take alloy's maps",
+    },
+    Absence {
+        under: "crates/consensus/src",
+        except: &[],
+        words: &["std::fs", "fs::", "std::net", "net::", "std::thread", "thread::", "process::"],
+        why: "consensus does no IO and spawns nothing",
+    },
+    Absence {
+        under: "crates/consensus/src",
+        except: &[],
+        words: &["Instant", "SystemTime", "f32", "f64", "rand::", "thread_rng"],
+        why: "consensus reads no clock, no randomness and no float",
+    },
+    Absence {
+        under: "crates/consensus/src",
+        except: &[],
+        words: &["collections::HashMap", "collections::HashSet", "collections::{HashMap"],
+        why: "consensus iterates nothing unordered",
+    },
+    Absence {
+        under: "crates/light/src",
+        except: &[],
+        words: &["std::fs", "fs::", "std::net", "net::", "std::thread", "thread::", "process::"],
+        why: "light does no IO and spawns nothing",
+    },
+    Absence {
+        under: "crates/light/src",
+        except: &[],
+        words: &["Instant", "SystemTime", "f32", "f64", "rand::", "thread_rng"],
+        why: "light reads no clock, no randomness and no float",
+    },
+    Absence {
+        under: "crates/light/src",
+        except: &[],
+        words: &["collections::HashMap", "collections::HashSet", "collections::{HashMap"],
+        why: "light iterates nothing unordered",
+    },
+    Absence {
+        under: "crates/consensus/src",
+        except: &[],
+        words: &["Mutex", "RwLock", "async", "unsafe"],
+        why: "consensus holds no locks",
+    },
+    Absence {
+        under: "crates/replica/src",
+        except: &[],
+        words: &["thread::", "Instant", "SystemTime", "async", "std::fs", "std::net", "f64"],
+        why: "a replica has no thread, no clock and no socket: its host has",
     },
     Absence {
         under: "crates/types/src",

@@ -89,13 +89,13 @@ impl Controls for Host {
     }
 
     fn drop_transaction(&self, hash: TxHash) -> Answer<'_, Result<bool, ControlError>> {
-        let dropped = self.shared.pool.lock().remove(&hash).is_some();
+        let dropped = self.shared.mempool.pool.lock().remove(&hash).is_some();
         Box::pin(async move { Ok(dropped) })
     }
 
     fn set_coinbase(&self, address: Address) -> Answer<'_, Result<(), ControlError>> {
         self.ask(move |sealer| {
-            sealer.settings.beneficiary = address;
+            sealer.replica().set_beneficiary(address);
             Ok(())
         })
     }
@@ -120,7 +120,7 @@ impl Controls for Host {
 
     fn set_prev_randao(&self, value: B256) -> Answer<'_, Result<(), ControlError>> {
         self.ask(move |sealer| {
-            sealer.settings.prev_randao = Some(value);
+            sealer.replica().set_prev_randao(value);
             Ok(())
         })
     }

@@ -9,7 +9,8 @@ use crate::signatures::Signatures;
 use alloy_primitives::map::HashSet;
 use alloy_primitives::{Address, TxHash};
 use landfall_chain::ChainReader;
-use landfall_chain::pool::{HeadInfo, Pool, PoolError, Recovered};
+use landfall_chain::pool::{Pool, PoolError, Recovered};
+use landfall_replica::Mempool;
 use landfall_rpc::{Answer, ControlError, Event, PoolDoor};
 use landfall_types::Transaction;
 use parking_lot::{Mutex, RwLock};
@@ -28,9 +29,7 @@ pub type Task = Box<dyn FnOnce(&mut Sealer) + Send>;
 /// What the door and the sealer share.
 pub struct Shared {
     /// The transactions that wait.
-    pub pool: Mutex<Pool>,
-    /// The rules of the next block, as the pool needs them.
-    pub next: RwLock<HeadInfo>,
+    pub mempool: Arc<Mempool>,
     /// News for subscribers.
     pub events: broadcast::Sender<Event>,
     /// There is something to seal.
@@ -47,10 +46,9 @@ pub struct Shared {
 
 impl Shared {
     /// Around a pool; nothing is sealed until a mode is set.
-    pub fn new(pool: Pool, next: HeadInfo) -> Self {
+    pub fn new(mempool: Arc<Mempool>) -> Self {
         Self {
-            pool: Mutex::new(pool),
-            next: RwLock::new(next),
+            mempool,
             events: broadcast::channel(KEPT_EVENTS).0,
             work: Notify::new(),
             automine: AtomicBool::new(false),
@@ -110,9 +108,10 @@ impl Host {
         transactions: impl IntoIterator<Item = Result<Recovered, PoolError>>,
     ) -> Vec<Result<TxHash, PoolError>> {
         let mut executable = false;
-        let mut pool = self.shared.pool.lock();
-        // Read under the pool's lock: the sealer moves both under it.
-        let (next, state) = (*self.shared.next.read(), self.reader.latest_state());
+        let mempool = &self.shared.mempool;
+        let mut pool = mempool.pool.lock();
+        // Read under the pool's lock: the replica moves both under it.
+        let (next, state) = (*mempool.next.read(), self.reader.latest_state());
         let mut one = |outcome: Result<Recovered, PoolError>| {
             let added = pool.add(outcome?, &next, &state)?;
             executable |= added.is_pending();
@@ -150,7 +149,7 @@ impl PoolDoor for Host {
     }
 
     fn pool(&self) -> &Mutex<Pool> {
-        &self.shared.pool
+        &self.shared.mempool.pool
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

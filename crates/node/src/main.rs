@@ -9,7 +9,6 @@ mod clock;
 mod commands;
 mod controls;
 mod failure;
-mod following;
 mod genesis;
 mod host;
 mod keys;
@@ -34,6 +33,7 @@ enum Command {
     Export(commands::export::Args),
     Db(commands::db::Args),
     Bench(Box<commands::bench::Args>),
+    Sim(commands::sim::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Db(args) => commands::db::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Sim(args) => commands::sim::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

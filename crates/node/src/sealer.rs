@@ -1,26 +1,24 @@
-//! The one thread that owns the chain: it seals blocks, adopts them, and runs the controls.
+//! The one thread that owns the replica of a development chain: it runs its jobs, tells it when to
+//! seal, and runs the controls.
 //!
-//! A block is sealed when transactions wait (all that wait go into one: what came in while the
-//! last block was made durable shares the next sync), every so often, or when told. Readers see it
-//! when `adopt` returns, which is after the sync; then the pool follows, then subscribers are told.
+//! The engine is `Solo`: it makes a block when it is told that something waits, and adopts it.
+//! Told it is when transactions wait (all that wait go into one block: what came in while the last
+//! block was made durable shares the next sync), every so often, or on command. Readers see a block
+//! after the sync; then the pool follows, then subscribers are told.
 //!
-//! The fork choice of a chain without consensus: the head is what was sealed last, `safe` and
-//! `finalized` trail it, and never pass the oldest open snapshot, because what is final cannot be
-//! left again.
+//! `safe` and `finalized` trail the head, and never pass the oldest open snapshot, because what is
+//! final cannot be left again.
 
 use crate::clock::{Clock, wall};
-use crate::following::{next_rules, touched, transactions};
 use crate::host::{Shared, Task};
-use alloy_primitives::map::HashSet;
-use alloy_primitives::{Address, B256, TxHash, keccak256};
-use landfall_chain::pool::Recovered;
-use landfall_chain::{
-    Adopted, Attributes, Chain, ChainReader, FlushDone, ImportError, Mark, Patch, StoredBlock,
-};
-use landfall_evm::{BlockBuilder, PushError, TransactionError};
+use alloy_primitives::TxHash;
+use landfall_chain::{Adopted, ChainReader, FlushDone, ImportError, Mark, Patch};
+use landfall_replica::{Done, Effect, Event as Input, Halt, Job, KeySigner, Replica};
 use landfall_rpc::Event;
-use landfall_types::{Block, Extension, ForkChoice, StateError};
-use std::collections::BTreeMap;
+use landfall_types::{
+    Block, Committee, Extension, Height, Params, Schedule, SoloParams, StateError, Term, Time,
+};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
@@ -32,9 +30,8 @@ use tokio::time::Instant;
 const SAFE_DISTANCE: u64 = 32;
 /// How far `finalized` trails the head.
 const FINAL_DISTANCE: u64 = 64;
-/// Empty blocks that share one sync when many are asked for. Not more than [`SAFE_DISTANCE`]:
-/// `safe` is looked up among blocks that are visible.
-const EMPTY_TOGETHER: u64 = SAFE_DISTANCE;
+/// Empty blocks that share one sync when many are asked for.
+const EMPTY_TOGETHER: u64 = 32;
 /// Snapshots that may be open at once.
 const MAX_SNAPSHOTS: usize = 65_536;
 /// Blocks that one call may ask for.
@@ -66,23 +63,16 @@ impl From<ImportError> for Trouble {
     }
 }
 
+impl From<Halt> for Trouble {
+    fn from(halt: Halt) -> Self {
+        Self::Fatal(halt.to_string())
+    }
+}
+
 impl From<StateError> for Trouble {
     fn from(error: StateError) -> Self {
         Self::Fatal(error.to_string())
     }
-}
-
-/// What the next blocks are like.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Who gets the fees.
-    pub beneficiary: Address,
-    /// The gas limit to reach.
-    pub gas_limit: u64,
-    /// PREVRANDAO of the next block; one is derived where none is given.
-    pub prev_randao: Option<B256>,
-    /// Whether a block is sealed on the interval even if no transaction waits.
-    pub empty_blocks: bool,
 }
 
 /// A state to come back to, and the time that it was.
@@ -91,16 +81,19 @@ struct Snapshot {
     time: u64,
 }
 
-/// The writer of the chain.
+/// The host of the replica.
 pub struct Sealer {
-    chain: Chain,
+    replica: Replica,
+    signer: KeySigner,
     reader: ChainReader,
     shared: Arc<Shared>,
     tasks: mpsc::Receiver<Task>,
     /// The chain's clock.
     pub clock: Clock,
-    /// What the next blocks are like.
-    pub settings: Settings,
+    /// Whether a block is sealed on the interval even if no transaction waits.
+    empty_blocks: bool,
+    /// Effects that were not performed yet.
+    effects: VecDeque<Effect>,
     snapshots: BTreeMap<u64, Snapshot>,
     last_snapshot: u64,
     next_tick: Option<Instant>,
@@ -117,22 +110,24 @@ enum Wake {
 }
 
 impl Sealer {
-    /// Takes over a chain.
+    /// Takes over a replica, and the effects of its start.
     pub fn new(
-        chain: Chain,
+        (replica, effects): (Replica, Vec<Effect>),
+        signer: KeySigner,
         shared: Arc<Shared>,
         tasks: mpsc::Receiver<Task>,
         clock: Clock,
-        settings: Settings,
+        empty_blocks: bool,
     ) -> Self {
-        let reader = chain.reader();
         Self {
-            chain,
-            reader,
+            reader: replica.reader(),
+            replica,
+            signer,
             shared,
             tasks,
             clock,
-            settings,
+            empty_blocks,
+            effects: effects.into(),
             snapshots: BTreeMap::new(),
             last_snapshot: 0,
             next_tick: None,
@@ -159,8 +154,9 @@ impl Sealer {
                 self.note(trouble);
             }
         }
+        let fatal = self.fatal.take();
         let ended = self.end();
-        self.fatal.map_or(ended, Err)
+        fatal.map_or(ended, Err)
     }
 
     async fn wake(&mut self) -> Wake {
@@ -183,25 +179,31 @@ impl Sealer {
         }
     }
 
+    /// The replica, for settings.
+    pub fn replica(&mut self) -> &mut Replica {
+        &mut self.replica
+    }
+
     /// Ends the thread after the present task.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(mut self) -> Result<(), String> {
         if let Some(flush) = self.flushing.take() {
             let done = flush.join().expect("a flush does not panic");
-            self.chain.finish_flush(done).map_err(|error| error.to_string())?;
+            self.step(Input::Done(Done::Flushed(done))).map_err(|trouble| self.note(trouble))?;
         }
         if self.fatal.is_some() {
             return Ok(());
         }
-        self.chain.flush().map_err(|error| error.to_string())
+        self.replica.into_chain().flush().map_err(|error| error.to_string())
     }
 
     /// Seals all that waits, block after block, until nothing is executable.
     fn seal_waiting(&mut self) -> Result<(), Trouble> {
-        while self.fatal.is_none() && self.something_waits() && self.tasks.is_empty() {
+        while self.fatal.is_none() && self.shared.mempool.something_waits() && self.tasks.is_empty()
+        {
             if self.seal()? == 0 {
                 // What waits does not fit even an empty block: its time may come later.
                 return Ok(());
@@ -216,129 +218,87 @@ impl Sealer {
 
     fn tick(&mut self) -> Result<(), Trouble> {
         self.set_interval_tick();
-        if self.settings.empty_blocks || self.something_waits() {
+        if self.empty_blocks || self.shared.mempool.something_waits() {
             self.seal()?;
         }
         Ok(())
     }
 
-    fn something_waits(&self) -> bool {
-        let pool = self.shared.pool.lock();
-        pool.best(self.shared.next.read().base_fee).next(&pool).is_some()
-    }
-
-    /// Seals one block of what waits and adopts it; how many transactions it holds.
+    /// Seals one block of what waits; how many transactions it holds.
     fn seal(&mut self) -> Result<usize, Trouble> {
-        let head = self.reader.head();
-        let block = self.build(&head.block.block, true)?;
-        let count = block.senders.len();
-        self.adopt(&block.block)?;
-        Ok(count)
+        self.build()?;
+        self.settle()?;
+        Ok(self.reader.head().block.senders.len())
     }
 
-    fn build(&mut self, parent: &Block, fill: bool) -> Result<Arc<StoredBlock>, Trouble> {
-        let milliseconds = self.clock.seal(parent_time(parent), wall());
-        let randao = self.settings.prev_randao.take();
-        let derived =
-            || keccak256([parent.hash().as_slice(), &milliseconds.to_be_bytes()].concat());
-        let attributes = Attributes {
-            beneficiary: self.settings.beneficiary,
-            milliseconds,
-            gas_limit: self.settings.gas_limit,
-            prev_randao: randao.unwrap_or_else(derived),
-            ..Attributes::default()
-        };
-        let mut hopeless = Vec::new();
-        let mut unreadable = None;
-        let shared = &self.shared;
-        let fill = |builder: &mut BlockBuilder<'_>| {
-            if fill {
-                unreadable = fill_block(shared, builder, &mut hopeless).err();
+    /// Has a block built on the newest one, without waiting for the disk.
+    fn build(&mut self) -> Result<(), Trouble> {
+        let now = Time(self.clock.seal(self.replica.newest_time().0, wall()));
+        let effects = self.replica.handle(now, Input::Seal)?;
+        self.effects.extend(effects);
+        self.perform(false)
+    }
+
+    /// Hands the replica an event, and does what it wants.
+    fn step(&mut self, event: Input) -> Result<(), Trouble> {
+        let now = Time(self.clock.now(wall()));
+        let effects = self.replica.handle(now, event)?;
+        self.effects.extend(effects);
+        self.perform(true)
+    }
+
+    /// Makes everything so far durable and visible.
+    fn settle(&mut self) -> Result<(), Trouble> {
+        self.perform(true)?;
+        if self.flushing.as_ref().is_some_and(JoinHandle::is_finished) {
+            let flush = self.flushing.take().expect("looked at above");
+            let done = flush.join().expect("a flush does not panic");
+            self.step(Input::Done(Done::Flushed(done)))?;
+        }
+        Ok(())
+    }
+
+    /// Performs effects in order until there is none, but for the sync if it shall wait.
+    fn perform(&mut self, sync: bool) -> Result<(), Trouble> {
+        let mut waiting = VecDeque::new();
+        while let Some(effect) = self.effects.pop_front() {
+            match effect {
+                Effect::Job(Job::Sync(job)) if !sync => {
+                    waiting.push_back(Effect::Job(Job::Sync(job)))
+                }
+                Effect::Job(job @ Job::Flush(_)) => self.flush(job),
+                Effect::Job(job) => {
+                    let done = job.run(&self.signer);
+                    let now = Time(self.clock.now(wall()));
+                    let more = self.replica.handle(now, Input::Done(done))?;
+                    self.effects.extend(more);
+                }
+                Effect::Shown { adopted, promoted } => self.announce(adopted, &promoted),
+                Effect::Send { .. } | Effect::Report(_) | Effect::Penalise { .. } => {
+                    unreachable!("a development chain has no peers")
+                }
             }
-        };
-        let block = self.chain.build(parent.hash(), attributes, fill);
-        let block = block.map_err(|error| {
-            Trouble::Fatal(format!("cannot seal on block {}: {error}", parent.number()))
-        })?;
-        if let Some(error) = unreadable {
-            return Err(error.into());
         }
-        let mut pool = self.shared.pool.lock();
-        for hash in &hopeless {
-            pool.remove(hash);
-        }
-        Ok(block)
+        self.effects = waiting;
+        Ok(())
     }
 
-    fn adopt(&mut self, block: &Block) -> Result<(), Trouble> {
-        let (safe, finalized) = self.trailing(block.number())?;
-        let adopted = self.chain.adopt(ForkChoice { head: block.hash(), safe, finalized });
-        let adopted = adopted.map_err(|error| {
-            // A block of our own on our own head: whatever is wrong with it, it is with us.
-            Trouble::Fatal(format!("cannot adopt block {}: {error}", block.number()))
-        })?;
-        let abandoned = transactions(&adopted.removed);
-        let touched = touched(&adopted);
-        self.follow(touched, abandoned, Some(adopted))?;
-        self.maintain()
+    /// Writes to the views on a thread of its own, while blocks go on.
+    fn flush(&mut self, job: Job) {
+        let Job::Flush(job) = job else { unreachable!("asked for a flush") };
+        let thread = std::thread::Builder::new().name("flush".into());
+        let flush = thread.spawn(move || job.run()).expect("the system starts a thread");
+        self.flushing = Some(flush);
     }
 
-    /// The hashes of `safe` and `finalized` for a head at a height.
-    fn trailing(&self, number: u64) -> Result<(B256, B256), Trouble> {
-        let now = self.reader.head();
-        let snapshots = self.snapshots.values().map(|snapshot| snapshot.mark.number);
-        let ceiling = snapshots.min().unwrap_or(u64::MAX);
-        let behind = |distance| number.saturating_sub(distance).min(ceiling);
-        let finalized = behind(FINAL_DISTANCE).max(now.finalized.0);
-        let safe = behind(SAFE_DISTANCE).max(finalized);
-        let hash = |height| -> Result<B256, Trouble> {
-            let hash = self.reader.hash_at(height)?;
-            hash.ok_or_else(|| Trouble::Fatal(format!("block {height} is missing")))
-        };
-        Ok((hash(safe)?, hash(finalized)?))
-    }
-
-    /// The pool follows the state, and subscribers hear of it.
-    fn follow(
-        &mut self,
-        touched: Option<HashSet<Address>>,
-        abandoned: Vec<Recovered>,
-        adopted: Option<Adopted>,
-    ) -> Result<(), Trouble> {
-        let next = next_rules(&self.reader, &self.clock);
-        let state = self.reader.latest_state();
-        {
-            let mut pool = self.shared.pool.lock();
-            *self.shared.next.write() = next;
-            let touched =
-                touched.unwrap_or_else(|| pool.senders().into_iter().collect::<HashSet<_>>());
-            let moved = pool.on_head(touched, abandoned, &next, &state)?;
-            self.shared.announce(&pool, &moved.promoted);
-        }
-        if let Some(Adopted { removed, added }) = adopted
-            && self.shared.events.receiver_count() > 0
-        {
+    /// Tells subscribers.
+    fn announce(&self, adopted: Adopted, promoted: &[TxHash]) {
+        self.shared.announce(&self.shared.mempool.pool.lock(), promoted);
+        let Adopted { removed, added } = adopted;
+        if self.shared.events.receiver_count() > 0 && !(removed.is_empty() && added.is_empty()) {
             // Fails only when the last subscriber has just left.
             let _ = self.shared.events.send(Event::Head { removed, added });
         }
-        Ok(())
-    }
-
-    /// Starts a flush of what is final when one is due, and takes note of one that is done.
-    fn maintain(&mut self) -> Result<(), Trouble> {
-        if self.flushing.as_ref().is_some_and(JoinHandle::is_finished) {
-            let flush = self.flushing.take().expect("looked at above");
-            self.chain.finish_flush(flush.join().expect("a flush does not panic"))?;
-        }
-        if self.flushing.is_none()
-            && self.chain.flush_due()
-            && let Some(job) = self.chain.begin_flush()
-        {
-            let thread = std::thread::Builder::new().name("flush".into());
-            let flush = thread.spawn(move || job.run()).expect("the system starts a thread");
-            self.flushing = Some(flush);
-        }
-        Ok(())
     }
 
     /// Seals blocks now: the first with what waits, `interval` seconds between them.
@@ -357,17 +317,15 @@ impl Sealer {
         let step = interval.unwrap_or(0).saturating_mul(1_000);
         let mut left = blocks;
         while left > 0 {
-            // Only the first of a group is filled: the pool follows when the group is adopted.
-            let group = if self.something_waits() { 1 } else { left.min(EMPTY_TOGETHER) };
-            let mut newest = self.reader.head().block.clone();
+            let group =
+                if self.shared.mempool.something_waits() { 1 } else { left.min(EMPTY_TOGETHER) };
             for place in 0..group {
                 if step > 0 && left - place < blocks {
-                    let time = parent_time(&newest.block).saturating_add(step);
-                    self.clock.set_next(time);
+                    self.clock.set_next(self.replica.newest_time().0.saturating_add(step));
                 }
-                newest = self.build(&newest.block, group == 1)?;
+                self.build()?;
             }
-            self.adopt(&newest.block)?;
+            self.settle()?;
             left -= group;
         }
         Ok(())
@@ -412,13 +370,13 @@ impl Sealer {
         if gas < 5_000 {
             return Err(Trouble::refused("the gas limit of a block must be at least 5000"));
         }
-        self.settings.gas_limit = gas;
+        self.replica.set_gas_limit(gas);
         Ok(())
     }
 
     /// The base fee of the block that would be sealed now.
     pub fn next_base_fee(&self) -> u64 {
-        self.shared.next.read().base_fee
+        self.shared.mempool.next.read().base_fee
     }
 
     fn set_interval_tick(&mut self) {
@@ -439,8 +397,9 @@ impl Sealer {
             )));
         }
         self.last_snapshot += 1;
-        let snapshot = Snapshot { mark: self.chain.mark(), time: self.clock.now(wall()) };
+        let snapshot = Snapshot { mark: self.replica.mark(), time: self.clock.now(wall()) };
         self.snapshots.insert(self.last_snapshot, snapshot);
+        self.hold();
         Ok(self.last_snapshot)
     }
 
@@ -448,13 +407,24 @@ impl Sealer {
     pub fn revert(&mut self, id: u64) -> Result<bool, Trouble> {
         let Some(Snapshot { mark, time }) = self.snapshots.get(&id) else { return Ok(false) };
         let (mark, time) = (*mark, *time);
-        let (safe, finalized) = self.trailing(mark.number)?;
-        let adopted = self.chain.revert(mark, safe, finalized)?;
-        self.snapshots.split_off(&id);
+        self.return_to(mark)?;
         self.clock = Clock::showing(time, wall());
-        // What was in the blocks that are left is gone: that is what a revert is for.
-        self.follow(None, Vec::new(), Some(adopted))?;
+        self.snapshots.split_off(&id);
+        self.hold();
         Ok(true)
+    }
+
+    /// `finalized` never passes the oldest open snapshot.
+    fn hold(&mut self) {
+        let oldest = self.snapshots.values().map(|snapshot| snapshot.mark.number).min();
+        self.replica.set_ceiling(oldest.map(Height));
+    }
+
+    fn return_to(&mut self, mark: Mark) -> Result<(), Trouble> {
+        let now = Time(self.clock.now(wall()));
+        let (adopted, promoted) = self.replica.revert(now, mark)??;
+        self.announce(adopted, &promoted);
+        Ok(())
     }
 
     /// Back to the genesis block, with an empty pool and the wall clock's time.
@@ -469,67 +439,31 @@ impl Sealer {
                 head.finalized.0
             )));
         }
-        let mark = Mark::of(genesis, head.finalized.0);
-        let adopted = self.chain.revert(mark, genesis, genesis)?;
+        self.return_to(Mark::of(genesis, head.finalized.0))?;
+        self.shared.mempool.pool.lock().clear();
         self.snapshots.clear();
-        self.shared.pool.lock().clear();
+        self.hold();
         let newest = parent_time(&self.reader.head().block.block);
         self.clock = Clock::resuming(newest, wall());
-        self.follow(None, Vec::new(), Some(adopted))
+        Ok(())
     }
 
     /// Changes the state outside a transaction.
     pub fn patch(&mut self, patch: Patch) -> Result<(), Trouble> {
-        let address = match &patch {
-            Patch::Balance { address, .. }
-            | Patch::Nonce { address, .. }
-            | Patch::Code { address, .. }
-            | Patch::Storage { address, .. } => *address,
-        };
-        self.chain.patch(patch)?;
-        self.follow(Some(HashSet::from_iter([address])), Vec::new(), None)?;
+        let now = Time(self.clock.now(wall()));
+        let promoted = self.replica.patch(now, patch)?;
+        self.announce(Adopted::default(), &promoted);
         self.shared.work.notify_one();
         Ok(())
     }
 }
 
-/// Pushes what the pool has, best first. Transactions that can stand in no block are returned.
-fn fill_block(
-    shared: &Shared,
-    builder: &mut BlockBuilder<'_>,
-    hopeless: &mut Vec<TxHash>,
-) -> Result<(), StateError> {
-    let base_fee = builder.header().base_fee_per_gas.unwrap_or_default();
-    let mut best = shared.pool.lock().best(base_fee);
-    loop {
-        // The lock is held for a step only: transactions come in while the block is made.
-        let candidate = best.next(&shared.pool.lock());
-        let Some(candidate) = candidate else { return Ok(()) };
-        match builder.push(&candidate.transaction, candidate.sender) {
-            Ok(_) => {}
-            Err(PushError::Full) => return Ok(()),
-            Err(PushError::State(error)) => return Err(error),
-            Err(PushError::Refused(reason)) => {
-                best.skip(candidate.sender);
-                if is_hopeless(&reason) {
-                    hopeless.push(candidate.hash());
-                }
-            }
-        }
-    }
-}
-
-/// Whether no later block can hold a transaction that was refused so. Nonces, funds, fees and room
-/// change, and the pool follows them itself.
-fn is_hopeless(reason: &TransactionError) -> bool {
-    !matches!(
-        reason,
-        TransactionError::NonceTooLow { .. }
-            | TransactionError::NonceTooHigh { .. }
-            | TransactionError::InsufficientFunds { .. }
-            | TransactionError::FeeBelowBaseFee { .. }
-            | TransactionError::BlockGas { .. }
-    )
+/// The schedule of a development chain: one member that seals, for ever.
+pub fn solo(me: landfall_types::NodeId) -> Schedule {
+    let params =
+        Params::Solo(SoloParams { safe_depth: SAFE_DISTANCE, final_depth: FINAL_DISTANCE });
+    let committee = Committee::equal([me]).expect("one member makes a committee");
+    Schedule::new(vec![Term { params, committee, length: None }])
 }
 
 /// Milliseconds of a time in seconds that a caller gave.

@@ -4,17 +4,19 @@ use super::import::{opening, read_genesis};
 use crate::banner::Banner;
 use crate::clock::{Clock, wall};
 use crate::failure::Failure;
-use crate::following::next_rules;
 use crate::genesis::{self, DevGenesis};
 use crate::host::{Host, QUEUED_TASKS, Shared};
 use crate::keys::{self, Key};
-use crate::sealer::{Sealer, Settings, parent_time};
+use crate::sealer::{Sealer, parent_time, solo};
 use alloy_genesis::Genesis;
 use alloy_primitives::U256;
+use alloy_primitives::{Address, Bytes};
 use landfall_chain::pool::{Order, Pool, PoolLimits};
 use landfall_chain::{Chain, ChainOptions, OpenError, Place};
+use landfall_replica::{Config, KeySigner, Limits, Mempool, Replica, Signer as _, next_rules};
 use landfall_rpc::{Backend, Controls, RpcConfig};
 use landfall_types::StateReader;
+use landfall_types::Time;
 use landfall_wallet::Keyring;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -303,16 +305,14 @@ async fn serve(
         OrderBy::Fifo => Order::Fifo,
     };
     let pool = Pool::new(PoolLimits::default(), order);
-    let shared = Arc::new(Shared::new(pool, next_rules(&reader, &clock)));
+    let now = Time(clock.now(wall()));
+    let mempool = Arc::new(Mempool::new(pool, next_rules(&reader, now)));
+    let shared = Arc::new(Shared::new(mempool.clone()));
     shared
         .automine
         .store(!args.no_mining && args.block_time.is_none_or(|_| args.mixed_mining), Relaxed);
     shared.interval.store(args.block_time.unwrap_or(0), Relaxed);
-    let settings = Settings {
-        gas_limit: args.gas_limit.unwrap_or(reader.head().block.block.header.gas_limit),
-        empty_blocks: !args.no_empty_blocks,
-        ..Settings::default()
-    };
+    let signer = block_signer(&keyring);
     let (tasks, queue) = mpsc::channel(QUEUED_TASKS);
     let host = Arc::new(Host::new(shared.clone(), reader.clone(), tasks));
     host.auto_impersonate(args.auto_impersonate);
@@ -326,7 +326,19 @@ async fn serve(
     let asked = SocketAddr::new(args.host, args.port);
     let (address, server) =
         landfall_rpc::serve(backend, limits(args), asked).await.map_err(Failure::refused)?;
-    let sealer = Sealer::new(chain, shared, queue, clock, settings);
+    let config = Config {
+        me: signer.id(),
+        seed: 0,
+        schedule: solo(signer.id()),
+        beneficiary: Address::ZERO,
+        gas_limit: args.gas_limit.unwrap_or(reader.head().block.block.header.gas_limit),
+        extra_data: Bytes::new(),
+        automatic: false,
+        alone: true,
+        limits: Limits::default(),
+    };
+    let replica = Replica::open(chain, mempool, config, now).map_err(Failure::storage)?;
+    let sealer = Sealer::new(replica, signer, shared, queue, clock, !args.no_empty_blocks);
     let ended = start(sealer)?;
     announce(args, mnemonic, keys, &reader, place, address)?;
     let ended = until_stopped(&host, ended).await;
@@ -338,6 +350,13 @@ async fn serve(
              the cause is gone"
         ))
     })
+}
+
+/// The key that seals blocks: the first account's, so that its owner can be told from the block.
+fn block_signer(keyring: &Keyring) -> KeySigner {
+    let first = keyring.signers().first().map(|signer| *signer.secret());
+    let secret = first.unwrap_or([1; 32]);
+    KeySigner::new(&secret).expect("a wallet's key is one")
 }
 
 /// Starts the thread that owns the chain; the receiver hears how it ended.

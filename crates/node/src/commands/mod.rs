@@ -6,3 +6,4 @@ pub mod dev;
 pub mod export;
 pub mod import;
 mod progress;
+pub mod sim;

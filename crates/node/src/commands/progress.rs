@@ -12,6 +12,11 @@ pub fn blocks(total: u64, message: &'static str) -> ProgressBar {
     bar(total, message, "{pos}/{len} blocks")
 }
 
+/// A bar over simulated histories.
+pub fn histories(total: u64, message: &'static str) -> ProgressBar {
+    bar(total, message, "{pos}/{len} histories")
+}
+
 fn bar(total: u64, message: &'static str, unit: &str) -> ProgressBar {
     let template = format!("{{msg}} {{bar:40}} {unit} {{elapsed}} (left {{eta}})");
     let style = ProgressStyle::with_template(&template).expect("the template is well-formed");

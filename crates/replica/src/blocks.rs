@@ -1,0 +1,474 @@
+//! Blocks on their way into the tree: those that came, and those that are made here.
+
+use crate::halt::Halt;
+use crate::job::{Build, BuiltDone, Execute, Job, Recover, Unproven};
+use crate::replica::Replica;
+use alloy_primitives::{B256, Bytes, U256};
+use landfall_chain::{Attributes, Begin, Executed, ImportError};
+use landfall_consensus::{
+    Input, SealedHeader, Tree, TreeBlock, Verdict, lottery, planted, protocol,
+};
+use landfall_types::{Block, Extension, Height, Kind, NodeId, Time};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Unexecuted headers of branches that contradict finality, at most.
+const RIVAL_HEADERS: usize = 2_048;
+
+/// A block that is not in the tree yet.
+struct Waiting {
+    block: Block,
+    header: SealedHeader,
+    from: NodeId,
+    executing: bool,
+}
+
+struct Building {
+    id: u64,
+    parent: B256,
+    extension: Bytes,
+    difficulty: Option<U256>,
+    superseded: Arc<AtomicBool>,
+}
+
+/// Blocks outside the tree.
+#[derive(Default)]
+pub(crate) struct Blocks {
+    waiting: BTreeMap<B256, Waiting>,
+    /// Hashes of invalid blocks and why, the newest last.
+    invalid: VecDeque<(B256, String)>,
+    invalid_hashes: BTreeSet<B256>,
+    building: Option<Building>,
+    builds: u64,
+    /// A tree with the headers of branches that contradict what is final.
+    rivals: Option<Tree>,
+    /// Built and not in the log: only with a bug that was planted.
+    held: Option<Box<Executed>>,
+}
+
+impl Blocks {
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.invalid.len() + self.rivals.as_ref().map_or(0, Tree::len)
+    }
+
+    pub fn is_waiting(&self, hash: &B256) -> bool {
+        self.waiting.contains_key(hash)
+    }
+
+    /// Why a block is invalid here, if it is.
+    pub fn why_invalid(&self, hash: &B256) -> Option<&str> {
+        let found = || self.invalid.iter().find(|(known, _)| known == hash);
+        self.invalid_hashes.contains(hash).then(found)?.map(|(_, why)| why.as_str())
+    }
+
+    /// The missing block below a waiting one.
+    pub fn root_of(&self, hash: &B256) -> B256 {
+        let mut at = *hash;
+        while let Some(waiting) = self.waiting.get(&at) {
+            at = waiting.block.parent();
+        }
+        at
+    }
+}
+
+impl Replica {
+    /// A block came from a peer: who sealed it is recovered first.
+    pub(crate) fn receive_block(&mut self, from: NodeId, block: Block) {
+        let hash = block.hash();
+        let known = self.tree.has(&hash)
+            || self.blocks.is_waiting(&hash)
+            || self.blocks.invalid_hashes.contains(&hash);
+        let room = self.blocks.waiting.len() < self.config.limits.waiting_blocks;
+        if known || !room || !self.sync.begin_recovery(self.config.limits.recovering) {
+            return;
+        }
+        let what = Unproven::Block(block);
+        let chain = self.reader.genesis_hash();
+        self.job(Job::Recover(Box::new(Recover { from, votes: Vec::new(), chain, what })));
+    }
+
+    /// Keeps a block until its parent, its epoch and its time are there.
+    pub(crate) fn park(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        block: Block,
+        sealer: Option<NodeId>,
+    ) -> Result<(), Halt> {
+        let (hash, parent) = (block.hash(), block.parent());
+        if self.tree.has(&hash) || self.blocks.is_waiting(&hash) {
+            return Ok(());
+        }
+        let Some(header) = Self::header_of(&block, sealer) else {
+            self.penalise(from, "a block whose extension is malformed");
+            return Ok(());
+        };
+        let missing = !self.is_known(&parent)? && !self.blocks.is_waiting(&parent);
+        // Of an agreement, what is not above the finalised block can never matter.
+        let floor = self.height(&self.shown.finalized);
+        if missing && Height(block.number()) <= floor && self.epoch().kind().is_agreement() {
+            return Ok(());
+        }
+        self.blocks.waiting.insert(hash, Waiting { block, header, from, executing: false });
+        if missing {
+            self.want(now, parent, Some(from));
+        }
+        self.pump(now)
+    }
+
+    /// Whether a block is in the tree, among the rivals, or on our branch below the tree.
+    fn is_known(&self, hash: &B256) -> Result<bool, Halt> {
+        if self.tree.has(hash) || self.blocks.rivals.as_ref().is_some_and(|tree| tree.has(hash)) {
+            return Ok(true);
+        }
+        let canonical = self.reader.is_canonical(*hash);
+        canonical.map_err(|error| Halt::Store(error.to_string()))
+    }
+
+    /// Starts every execution that can start. A block waits for its parent, its epoch or its time;
+    /// none of these makes it invalid.
+    pub(crate) fn pump(&mut self, now: Time) -> Result<(), Halt> {
+        loop {
+            let mut changed = false;
+            let idle = self.blocks.waiting.iter().filter(|(_, waiting)| !waiting.executing);
+            let idle: Vec<B256> = idle.map(|(hash, _)| *hash).collect();
+            for hash in idle {
+                changed |= self.pump_one(now, hash)?;
+            }
+            if !changed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// True if something left the waiting room, so that others may move.
+    fn pump_one(&mut self, now: Time, hash: B256) -> Result<bool, Halt> {
+        let Some(waiting) = self.blocks.waiting.get(&hash) else { return Ok(false) };
+        let parent = waiting.block.parent();
+        if self.blocks.invalid_hashes.contains(&parent) {
+            self.reject(now, hash, "its parent is invalid".into())?;
+            return Ok(true);
+        }
+        if self.tree.has(&hash) {
+            self.blocks.waiting.remove(&hash);
+            return Ok(true);
+        }
+        if !self.tree.has(&parent) {
+            return self.pump_rival(now, hash);
+        }
+        if !self.tree.descends(parent, self.outbox.logged.finalized) {
+            return self.pump_rival(now, hash);
+        }
+        let waiting = &self.blocks.waiting[&hash];
+        let number = if planted!(RulesOfRunningInstance) {
+            self.epoch().number
+        } else {
+            waiting.header.extension.epoch
+        };
+        let epoch = usize::try_from(number).ok().and_then(|number| self.epochs.get(number));
+        let Some(epoch) = epoch else { return Ok(false) };
+        match protocol(epoch.kind()).verify(epoch, &waiting.header, &self.tree, now) {
+            Verdict::Valid => self.execute(now, hash),
+            Verdict::NotYet => Ok(false),
+            Verdict::BadSeal => {
+                let waiting = self.blocks.waiting.remove(&hash).expect("it is there");
+                self.penalise(waiting.from, "a block with a wrong seal");
+                Ok(true)
+            }
+            Verdict::Invalid(why) => {
+                self.reject(now, hash, why.into())?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn execute(&mut self, now: Time, hash: B256) -> Result<bool, Halt> {
+        let waiting = self.blocks.waiting.get_mut(&hash).expect("it waits");
+        match self.chain.begin_execute(waiting.block.clone()) {
+            Ok(Begin::Job(job)) => {
+                waiting.executing = true;
+                self.job(Job::Execute(Execute { hash, job }));
+                Ok(false)
+            }
+            Ok(Begin::Known(_)) => {
+                self.blocks.waiting.remove(&hash);
+                Ok(true)
+            }
+            Err(error) => self.not_executed(now, hash, error),
+        }
+    }
+
+    /// True if the block left the waiting room.
+    fn not_executed(&mut self, now: Time, hash: B256, error: ImportError) -> Result<bool, Halt> {
+        match error {
+            ImportError::Unknown(_) if !planted!(BusyIsInvalid) => Ok(false),
+            ImportError::Finalized(_) => {
+                self.blocks.waiting.remove(&hash);
+                Ok(true)
+            }
+            fatal if fatal.is_fatal() => Err(fatal.into()),
+            invalid => {
+                self.reject(now, hash, invalid.to_string())?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The job of a block is done.
+    pub(crate) fn executed(
+        &mut self,
+        now: Time,
+        hash: B256,
+        result: Result<Box<Executed>, ImportError>,
+    ) -> Result<(), Halt> {
+        let Some(waiting) = self.blocks.waiting.get_mut(&hash) else { return Ok(()) };
+        waiting.executing = false;
+        let executed = match result {
+            Ok(executed) => executed,
+            Err(error) => {
+                self.not_executed(now, hash, error)?;
+                return Ok(());
+            }
+        };
+        let waiting = self.blocks.waiting.remove(&hash).expect("looked at above");
+        // Finality may have left its branch behind while it was executed.
+        let parent = waiting.block.parent();
+        if !self.tree.has(&parent) || !self.tree.descends(parent, self.outbox.logged.finalized) {
+            return Ok(());
+        }
+        match self.chain.insert(*executed) {
+            Ok(_) => {}
+            Err(ImportError::Finalized(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        self.enter(seen(&waiting.block)?);
+        if waiting.header.extension.epoch == self.epoch().number {
+            self.feed(now, Input::Block { hash })?;
+        }
+        self.after_block(now, hash)
+    }
+
+    fn enter(&mut self, block: TreeBlock) {
+        self.sync.arrived(&block.hash);
+        if !self.tree.has(&block.hash) {
+            self.tree.insert(block);
+        }
+    }
+
+    /// What waited for a block: its proof, and its children.
+    fn after_block(&mut self, now: Time, hash: B256) -> Result<(), Halt> {
+        if let Some(proof) = self.sync.take_proof(&hash) {
+            self.take_proof(now, proof)?;
+        }
+        self.pump(now)
+    }
+
+    fn reject(&mut self, now: Time, hash: B256, why: String) -> Result<(), Halt> {
+        if let Some(waiting) = self.blocks.waiting.remove(&hash) {
+            self.penalise(waiting.from, &format!("an invalid block: {why}"));
+        }
+        self.sync.arrived(&hash);
+        if let Some(proof) = self.sync.take_proof(&hash) {
+            return Err(Halt::Divergence { height: proof.height(), hash, why });
+        }
+        if self.blocks.invalid_hashes.insert(hash) {
+            self.blocks.invalid.push_back((hash, why));
+        }
+        if self.blocks.invalid.len() > self.config.limits.invalid_blocks {
+            let oldest = self.blocks.invalid.pop_front().expect("it has entries");
+            self.blocks.invalid_hashes.remove(&oldest.0);
+        }
+        self.feed(now, Input::Rejected { hash })
+    }
+
+    /// A block of a branch that leaves ours below what is final. Of an agreement it can never
+    /// matter; of a lottery its work is counted, and if it outweighs ours, a person must decide.
+    fn pump_rival(&mut self, now: Time, hash: B256) -> Result<bool, Halt> {
+        let parent = self.blocks.waiting[&hash].block.parent();
+        if !self.stands_beside(parent)? {
+            return Ok(false);
+        }
+        let waiting = &self.blocks.waiting[&hash];
+        let number = usize::try_from(waiting.header.extension.epoch).unwrap_or(usize::MAX);
+        let epoch = self.epochs.get(number).filter(|epoch| epoch.kind() == Kind::Pow);
+        let (Some(epoch), Some(rivals)) = (epoch, &mut self.blocks.rivals) else {
+            self.blocks.waiting.remove(&hash);
+            return Ok(true);
+        };
+        match protocol(epoch.kind()).verify(epoch, &waiting.header, rivals, now) {
+            Verdict::NotYet => return Ok(false),
+            Verdict::Valid => {}
+            _ => {
+                self.reject(now, hash, "it breaks the rules of its epoch".into())?;
+                return Ok(true);
+            }
+        }
+        if !rivals.has(&hash) {
+            rivals.insert(seen(&waiting.block)?);
+        }
+        self.blocks.waiting.remove(&hash);
+        self.sync.arrived(&hash);
+        self.weigh_rival(hash)?;
+        Ok(true)
+    }
+
+    /// Whether a block is known on a branch beside what is final, or is where such a branch leaves
+    /// ours; the rivals' tree then holds it.
+    fn stands_beside(&mut self, parent: B256) -> Result<bool, Halt> {
+        let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
+        let room = |rivals: &Tree| rivals.len() < RIVAL_HEADERS;
+        if self.blocks.rivals.as_ref().is_some_and(|rivals| rivals.has(&parent) && room(rivals)) {
+            return Ok(true);
+        }
+        if !self.reader.is_canonical(parent).map_err(store)? {
+            return Ok(self.tree.has(&parent));
+        }
+        let stored = self.reader.block(parent).map_err(store)?;
+        let Some(stored) = stored else { return Ok(false) };
+        self.blocks.rivals = Some(Tree::new(seen(&stored.block)?));
+        Ok(true)
+    }
+
+    /// Compares the work of a rival branch with ours, both from where they part.
+    fn weigh_rival(&self, rival: B256) -> Result<(), Halt> {
+        let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
+        let Some(rivals) = &self.blocks.rivals else { return Ok(()) };
+        let (mut theirs, mut at) = (Vec::new(), rivals.block(&rival));
+        while !self.reader.is_canonical(at.hash).map_err(store)? {
+            theirs.push(at.difficulty);
+            let Some(parent) = rivals.get(&at.parent) else { return Ok(()) };
+            at = parent;
+        }
+        let (ancestor, head) = (at.hash, self.reader.head());
+        let mut ours = Vec::new();
+        for number in at.height.0 + 1..=head.number() {
+            let stored = self.reader.block_at(number).map_err(store)?;
+            ours.extend(stored.map(|stored| stored.block.header.difficulty));
+        }
+        if lottery::outweighs(theirs, ours) {
+            return Err(Halt::FinalityConflict { ours: head.hash(), rival, ancestor });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn begin_build(
+        &mut self,
+        now: Time,
+        parent: B256,
+        time: Time,
+        extension: Bytes,
+        difficulty: Option<U256>,
+    ) -> Result<(), Halt> {
+        let same = self.blocks.building.as_ref().is_some_and(|running| {
+            (running.parent, &running.extension, running.difficulty)
+                == (parent, &extension, difficulty)
+        });
+        if same && !planted!(BuildRestarts) {
+            return Ok(());
+        }
+        self.stop_building();
+        let chosen = self.sync.take_randao();
+        let epoch = self.epoch();
+        let height = self.height(&parent).next();
+        let withdrawals =
+            protocol(epoch.kind()).withdrawals(epoch, height, self.config.beneficiary);
+        let time = if planted!(TimeFromHost) { now } else { time };
+        let attributes = Attributes {
+            beneficiary: self.config.beneficiary,
+            gas_limit: self.config.gas_limit,
+            prev_randao: chosen.unwrap_or_else(|| prev_randao(parent, time)),
+            extra_data: self.config.extra_data.clone(),
+            withdrawals,
+            difficulty: difficulty.unwrap_or_default(),
+            extension: Extension {
+                milliseconds: time.0,
+                epoch: epoch.number,
+                proposer: self.config.me,
+                data: extension.clone(),
+            },
+        };
+        let job = match self.chain.begin_build(parent, attributes) {
+            Ok(job) => job,
+            // Finality left the parent behind since the engine was told of it.
+            Err(ImportError::Unknown(_) | ImportError::Finalized(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        self.blocks.builds += 1;
+        let (id, superseded) = (self.blocks.builds, Arc::new(AtomicBool::new(false)));
+        self.blocks.building =
+            Some(Building { id, parent, extension, difficulty, superseded: superseded.clone() });
+        self.job(Job::Build(Box::new(Build {
+            id,
+            job,
+            difficulty,
+            chain: self.reader.genesis_hash(),
+            mempool: self.mempool.clone(),
+            superseded,
+        })));
+        Ok(())
+    }
+
+    /// What is being built is not wanted any more.
+    pub(crate) fn stop_building(&mut self) {
+        if let Some(building) = self.blocks.building.take() {
+            building.superseded.store(true, Relaxed);
+        }
+    }
+
+    pub(crate) fn built(&mut self, now: Time, done: BuiltDone) -> Result<(), Halt> {
+        {
+            let mut pool = self.mempool.pool.lock();
+            for hash in &done.hopeless {
+                pool.remove(hash);
+            }
+        }
+        if self.blocks.building.as_ref().is_none_or(|building| building.id != done.id) {
+            return Ok(());
+        }
+        self.blocks.building = None;
+        let executed = match done.result {
+            None | Some(Err(ImportError::Finalized(_) | ImportError::Unknown(_))) => return Ok(()),
+            Some(Err(error)) if error.is_fatal() => return Err(error.into()),
+            Some(Err(error)) => {
+                return Err(Halt::Broken(format!("a block of our own cannot be built: {error}")));
+            }
+            Some(Ok(executed)) => executed,
+        };
+        let block = seen(executed.block())?;
+        let (hash, parent) = (block.hash, block.parent);
+        if !self.tree.has(&parent) || !self.tree.descends(parent, self.outbox.logged.finalized) {
+            return Ok(());
+        }
+        if planted!(BuiltNotLogged) {
+            self.blocks.held = Some(executed);
+        } else {
+            match self.chain.insert(*executed) {
+                Ok(_) => {}
+                Err(ImportError::Finalized(_)) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.enter(block);
+        self.feed(now, Input::Built { hash })?;
+        self.after_block(now, hash)
+    }
+
+    /// With a planted bug, a built block enters the log when it is published.
+    pub(crate) fn insert_held(&mut self, hash: B256) -> Result<(), Halt> {
+        if let Some(executed) = self.blocks.held.take_if(|held| held.hash() == hash) {
+            self.chain.insert(*executed)?;
+        }
+        Ok(())
+    }
+}
+
+/// A block as engines see it: one that was executed here is well-formed.
+fn seen(block: &Block) -> Result<TreeBlock, Halt> {
+    TreeBlock::new(block).map_err(|error| Halt::Broken(error.to_string()))
+}
+
+/// Known to everybody beforehand: not for contracts that need a secret.
+fn prev_randao(parent: B256, time: Time) -> B256 {
+    alloy_primitives::keccak256([parent.as_slice(), &time.0.to_be_bytes()].concat())
+}

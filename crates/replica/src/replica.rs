@@ -1,0 +1,465 @@
+//! The replica: its parts, its start, and what happens to it.
+
+use crate::blocks::Blocks;
+use crate::halt::Halt;
+use crate::job::{Done, Effect, Job, JobKind};
+use crate::mempool::Mempool;
+use crate::outputs::Outbox;
+use crate::sync::Sync;
+use crate::wire::Wire;
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_rlp::Decodable;
+use landfall_chain::{Chain, ChainReader};
+use landfall_consensus::{
+    Archive, Context, Engine, FinalityProof, ForkChoice, Input, Record, SealedHeader, Start, Tree,
+    TreeBlock, planted, protocol,
+};
+use landfall_types::{Anchor, Block, Epoch, Extension, Height, NodeId, Schedule, Span, Time};
+use std::sync::Arc;
+
+/// Blocks of the finalised branch that the tree keeps below the finalised one.
+const KEEP_BELOW_FINAL: u64 = 64;
+
+/// How a replica is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: NodeId,
+    /// For random timeouts; another one at each start.
+    pub seed: u64,
+    /// Which epochs follow each other.
+    pub schedule: Schedule,
+    /// Who gets the fees of blocks made here.
+    pub beneficiary: Address,
+    /// The gas limit that blocks made here move towards.
+    pub gas_limit: u64,
+    /// At most 32 bytes for blocks made here.
+    pub extra_data: Bytes,
+    /// Whether the engine is told by itself when transactions wait. A development chain that seals
+    /// on command is not.
+    pub automatic: bool,
+    /// There are no peers and never will be: nothing is announced.
+    pub alone: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds and paces of a replica.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Between two announcements of the finalised height and the head.
+    pub status_interval: Span,
+    /// A block that was asked for in vain is asked for again after this.
+    pub fetch_retry: Span,
+    /// A block that nobody wants any more is forgotten after this.
+    pub fetch_expiry: Span,
+    /// Blocks that wait for parent, epoch, time or execution.
+    pub waiting_blocks: usize,
+    /// Blocks asked for.
+    pub wanted_blocks: usize,
+    /// Hashes of invalid blocks that are remembered.
+    pub invalid_blocks: usize,
+    /// Messages whose signers are being recovered.
+    pub recovering: usize,
+    /// Blocks in one answer to a range.
+    pub range_blocks: u64,
+    /// Heights for which votes are kept as evidence.
+    pub evidence_window: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            status_interval: Span(500),
+            fetch_retry: Span(500),
+            fetch_expiry: Span(10_000),
+            waiting_blocks: 512,
+            wanted_blocks: 512,
+            invalid_blocks: 1_024,
+            recovering: 1_024,
+            range_blocks: 64,
+            evidence_window: 128,
+        }
+    }
+}
+
+/// What happens to a replica.
+pub enum Event {
+    /// The deadline has passed.
+    Wake,
+    /// A peer, authenticated by the connection, said something.
+    Wire {
+        /// Who.
+        from: NodeId,
+        /// What.
+        wire: Wire,
+    },
+    /// A job is done.
+    Done(Done),
+    /// Transactions came into the pool.
+    Pending,
+    /// Make a block now, whatever waits: development chains.
+    Seal,
+}
+
+/// One engine, the chain, and sync.
+pub struct Replica {
+    pub(crate) config: Config,
+    pub(crate) chain: Chain,
+    pub(crate) reader: ChainReader,
+    pub(crate) mempool: Arc<Mempool>,
+    /// Every epoch so far, by number.
+    pub(crate) epochs: Vec<Epoch>,
+    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) tree: Tree,
+    pub(crate) archive: Archive,
+    /// What readers see.
+    pub(crate) shown: ForkChoice,
+    /// `safe` and `finalized` never pass this height: an open snapshot of a development chain.
+    pub(crate) ceiling: Option<Height>,
+    pub(crate) outbox: Outbox,
+    pub(crate) blocks: Blocks,
+    pub(crate) sync: Sync,
+    /// What `handle` will return.
+    pub(crate) effects: Vec<Effect>,
+    starts: u64,
+}
+
+impl Replica {
+    /// The same call for the first start and every restart: stands on what the chain's log holds,
+    /// and starts the instance of the epoch we are in.
+    pub fn open(
+        chain: Chain,
+        mempool: Arc<Mempool>,
+        config: Config,
+        now: Time,
+    ) -> Result<(Self, Vec<Effect>), Halt> {
+        let reader = chain.reader();
+        let head = reader.head();
+        let shown = ForkChoice {
+            head: head.block.block.hash(),
+            safe: head.safe.1,
+            finalized: head.finalized.1,
+        };
+        let (tree, epochs) = (grown(&chain, &reader)?, past_epochs(&reader, &config)?);
+        let epoch = epochs.last().expect("there is always an epoch");
+        let engine = start(epoch, &chain, &tree, shown, &config, 0, now)?;
+        let mut replica = Self {
+            archive: Archive::new(config.limits.evidence_window),
+            outbox: Outbox::new(&chain),
+            blocks: Blocks::default(),
+            sync: Sync::new(now),
+            chain,
+            reader,
+            mempool,
+            epochs,
+            engine: engine.0,
+            tree,
+            shown,
+            ceiling: None,
+            effects: Vec::new(),
+            starts: 1,
+            config,
+        };
+        let number = replica.epoch().number;
+        replica.outputs(now, number, engine.1)?;
+        replica.tell_pending(now)?;
+        replica.finish(now)?;
+        let effects = std::mem::take(&mut replica.effects);
+        Ok((replica, effects))
+    }
+
+    /// Takes one event; the effects are to be performed in order.
+    pub fn handle(&mut self, now: Time, event: Event) -> Result<Vec<Effect>, Halt> {
+        match event {
+            Event::Wake => self.wake(now)?,
+            Event::Wire { from, wire } => self.receive(now, from, wire)?,
+            Event::Done(done) => self.done(now, done)?,
+            Event::Pending => self.tell_pending(now)?,
+            Event::Seal => self.feed(now, Input::Pending(true))?,
+        }
+        self.finish(now)?;
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    fn wake(&mut self, now: Time) -> Result<(), Halt> {
+        if self.engine.deadline().is_some_and(|due| due <= now) {
+            let epoch = self.epoch().number;
+            self.feed(now, Input::Tick)?;
+            let due = self.engine.deadline();
+            let moved = self.epoch().number != epoch || due.is_none_or(|due| due > now);
+            assert!(moved, "a tick must move the engine's deadline: {}", self.engine.describe());
+        }
+        self.sync_tick(now)
+    }
+
+    fn done(&mut self, now: Time, done: Done) -> Result<(), Halt> {
+        match done {
+            Done::Executed { hash, result } => self.executed(now, hash, result),
+            Done::Built(done) => self.built(now, done),
+            Done::Synced(done) => self.synced(done),
+            Done::Signed(done) => self.signed(now, done),
+            Done::Recovered(done) => self.recovered(now, *done),
+            Done::Flushed(done) => {
+                self.outbox.flushed = Some(done);
+                Ok(())
+            }
+        }
+    }
+
+    /// Performs what may be performed, and starts what the log and the views need.
+    fn finish(&mut self, now: Time) -> Result<(), Halt> {
+        self.drain(now)?;
+        self.settle_views()?;
+        self.begin_sync()
+    }
+
+    /// Hands the engine an input and takes what it says.
+    pub(crate) fn feed(&mut self, now: Time, input: Input) -> Result<(), Halt> {
+        let mut out = Vec::new();
+        self.engine.step(&Context { now, tree: &self.tree }, input, &mut out);
+        let epoch = self.epoch().number;
+        self.outputs(now, epoch, out)
+    }
+
+    /// Tells the engine whether transactions wait.
+    pub(crate) fn tell_pending(&mut self, now: Time) -> Result<(), Halt> {
+        if !self.config.automatic {
+            return Ok(());
+        }
+        let waits = self.mempool.something_waits();
+        self.feed(now, Input::Pending(waits))
+    }
+
+    /// Ends the running instance and starts the next on a block.
+    pub(crate) fn next_epoch(&mut self, now: Time, last: B256) -> Result<(), Halt> {
+        self.outbox.end_of_epoch();
+        let ended = self.epoch();
+        let anchor = Anchor::Final { hash: last, time: self.tree.block(&last).time };
+        let (number, first) = (ended.number + 1, ended.last.next());
+        let next = self.config.schedule.epoch(self.reader.genesis_hash(), number, first, anchor);
+        self.epochs.push(next);
+        self.restart(now)
+    }
+
+    /// Starts an instance of the newest epoch on what is logged: after an epoch's end, or after a
+    /// development chain was set back.
+    pub(crate) fn restart(&mut self, now: Time) -> Result<(), Halt> {
+        let epoch = self.epochs.last().expect("there is always an epoch");
+        let started = start(
+            epoch,
+            &self.chain,
+            &self.tree,
+            self.outbox.logged,
+            &self.config,
+            self.starts,
+            now,
+        )?;
+        self.starts += 1;
+        self.engine = started.0;
+        let number = self.epoch().number;
+        self.outputs(now, number, started.1)?;
+        self.tell_pending(now)?;
+        self.pump(now)
+    }
+
+    pub(crate) fn job(&mut self, job: Job) {
+        self.effects.push(Effect::Job(job));
+    }
+
+    /// A verified header as protocols see it.
+    pub(crate) fn header_of(block: &Block, sealer: Option<NodeId>) -> Option<SealedHeader> {
+        let extension = Extension::from_bytes(&block.extension).ok()?;
+        Some(SealedHeader { header: block.header.clone(), extension, sealer })
+    }
+
+    /// The running epoch.
+    pub fn epoch(&self) -> &Epoch {
+        self.epochs.last().expect("there is always an epoch")
+    }
+
+    /// Every epoch so far.
+    pub fn epochs(&self) -> &[Epoch] {
+        &self.epochs
+    }
+
+    /// When to wake the replica.
+    pub fn deadline(&self) -> Option<Time> {
+        if self.config.alone {
+            return self.engine.deadline();
+        }
+        let mine = self.sync.due();
+        Some(self.engine.deadline().map_or(mine, |due| due.min(mine)))
+    }
+
+    /// A handle for reading the chain.
+    pub fn reader(&self) -> ChainReader {
+        self.reader.clone()
+    }
+
+    /// The pool.
+    pub fn mempool(&self) -> &Arc<Mempool> {
+        &self.mempool
+    }
+
+    /// What readers see.
+    pub fn choice(&self) -> ForkChoice {
+        self.shown
+    }
+
+    /// The executed blocks.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Votes seen.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    /// The chain, for what happens outside consensus.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Gives the chain back.
+    pub fn into_chain(self) -> Chain {
+        self.chain
+    }
+
+    /// The engine's state in a line, for people.
+    pub fn describe(&self) -> String {
+        self.engine.describe()
+    }
+
+    /// Entries in all queues and caches, the tree's and the archive's left out: bounded.
+    pub fn queued(&self) -> usize {
+        self.outbox.len() + self.blocks.len() + self.sync.len()
+    }
+
+    /// The height of a block in the tree.
+    pub(crate) fn height(&self, hash: &B256) -> Height {
+        self.tree.height(hash)
+    }
+
+    /// Lets go of the tree below what is final, and of old votes.
+    pub(crate) fn prune(&mut self) {
+        let finalized = self.shown.finalized;
+        self.tree.prune(finalized, KEEP_BELOW_FINAL);
+        self.archive.prune(self.tree.height(&finalized));
+    }
+
+    /// Jobs of a kind may be limited by the host; this one is for tests and metrics.
+    pub fn is_syncing(&self) -> bool {
+        self.outbox.is_syncing()
+    }
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "replica of {} at {:?}: {}", self.config.me, self.shown, self.describe())
+    }
+}
+
+/// The tree of what the chain holds in memory and some of the branch below.
+pub(crate) fn grown(chain: &Chain, reader: &ChainReader) -> Result<Tree, Halt> {
+    let broken = |error: String| Halt::Broken(error);
+    let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
+    let top = reader.head().finalized.0;
+    let genesis = reader.genesis_number();
+    let mut tree: Option<Tree> = None;
+    let mut add = |block: &Block| -> Result<(), Halt> {
+        let seen = TreeBlock::new(block).map_err(|error| broken(error.to_string()))?;
+        match &mut tree {
+            None => tree = Some(Tree::new(seen)),
+            Some(tree) if !tree.has(&seen.hash) && tree.has(&seen.parent) => tree.insert(seen),
+            Some(_) => {}
+        }
+        Ok(())
+    };
+    for number in top.saturating_sub(KEEP_BELOW_FINAL).max(genesis)..=top {
+        let stored = reader.block_at(number).map_err(store)?;
+        add(&stored.ok_or_else(|| broken(format!("block {number} is missing")))?.block)?;
+    }
+    for stored in chain.live_blocks() {
+        add(&stored.block)?;
+    }
+    Ok(tree.expect("there is a finalised block"))
+}
+
+/// The epochs up to the one that the finalised block leads into.
+fn past_epochs(reader: &ChainReader, config: &Config) -> Result<Vec<Epoch>, Halt> {
+    let anchor_at = |number: u64| -> Result<Anchor, Halt> {
+        let stored = reader.block_at(number).map_err(|error| Halt::Store(error.to_string()))?;
+        let stored = stored.ok_or_else(|| Halt::Broken(format!("block {number} is missing")))?;
+        let seen = TreeBlock::new(&stored.block).map_err(|e| Halt::Broken(e.to_string()))?;
+        Ok(Anchor::Final { hash: seen.hash, time: seen.time })
+    };
+    let chain = reader.genesis_hash();
+    let genesis = reader.genesis_number();
+    let finalized = Height(reader.head().finalized.0);
+    let mut epochs =
+        vec![config.schedule.epoch(chain, 0, Height(genesis + 1), anchor_at(genesis)?)];
+    loop {
+        let newest = epochs.last().expect("pushed above");
+        if finalized < newest.last {
+            return Ok(epochs);
+        }
+        let (number, last) = (newest.number + 1, newest.last);
+        epochs.push(config.schedule.epoch(chain, number, last.next(), anchor_at(last.0)?));
+    }
+}
+
+type Started = (Box<dyn Engine>, Vec<landfall_consensus::Output>);
+
+fn start(
+    epoch: &Epoch,
+    chain: &Chain,
+    tree: &Tree,
+    logged: ForkChoice,
+    config: &Config,
+    starts: u64,
+    now: Time,
+) -> Result<Started, Halt> {
+    let record = chain.records().get(&epoch.number).map(|bytes| Record::decode(&mut &bytes[..]));
+    let record = record.transpose().map_err(|error| {
+        Halt::Store(format!("the record of epoch {} is malformed: {error}", epoch.number))
+    })?;
+    let proof = chain.finality_proof().filter(|proof| proof.0 == epoch.number);
+    let proof = proof.map(|(_, bytes)| FinalityProof::decode(&mut &bytes[..]));
+    let proof = proof
+        .transpose()
+        .map_err(|error| Halt::Store(format!("the newest finality proof is malformed: {error}")))?;
+    let finalized =
+        if planted!(StartWithoutFinal) { epoch.anchor_hash() } else { logged.finalized };
+    let mut out = Vec::new();
+    let engine = protocol(epoch.kind()).start(
+        Start {
+            epoch,
+            me: config.me,
+            now,
+            seed: config.seed.wrapping_add(starts),
+            tree,
+            finalized,
+            head: logged.head,
+            proof: proof.filter(|proof| proof.hash() == finalized),
+            record,
+        },
+        &mut out,
+    );
+    Ok((engine, out))
+}
+
+impl JobKind {
+    /// In lower case, for people and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Execute => "execute",
+            Self::Build => "build",
+            Self::Sync => "sync",
+            Self::Sign => "sign",
+            Self::Recover => "recover",
+            Self::Flush => "flush",
+        }
+    }
+}

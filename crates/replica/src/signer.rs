@@ -1,0 +1,100 @@
+//! The key of a validator, and the guard in front of it.
+
+use alloy_primitives::{B256, keccak256};
+use landfall_types::{Height, NodeId, Position, Signature, Step, Vote};
+use parking_lot::Mutex;
+use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
+use std::collections::BTreeMap;
+
+/// Positions whose votes the guard remembers.
+const GUARDED: usize = 4_096;
+
+/// A position, ordered so that the first ones were decided longest ago.
+type Place = (u64, Height, u64, Step);
+
+/// The signer refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a vote for another block was signed at this position before: {0:?}")]
+pub struct Refused(pub Position);
+
+/// Signs for one node. It may be far away, so it is asked by jobs.
+pub trait Signer: Send + Sync {
+    /// The node.
+    fn id(&self) -> NodeId;
+
+    /// Signs a vote on the chain with this genesis hash. The same vote again gives the same
+    /// signature; another one at its position is refused.
+    fn sign(&self, vote: &Vote, chain: B256) -> Result<Signature, Refused>;
+
+    /// Signs the hash of a block that this node made.
+    fn sign_block(&self, hash: B256, chain: B256) -> Signature;
+
+    /// Who signed a digest. The simulator answers from a table that all its nodes share.
+    fn recover(&self, digest: B256, signature: &Signature) -> Option<NodeId> {
+        landfall_light::recover(digest, signature)
+    }
+}
+
+/// What is signed under a block's hash.
+pub fn seal_digest(hash: B256, chain: B256) -> B256 {
+    keccak256([b"landfall seal v1".as_slice(), chain.as_slice(), hash.as_slice()].concat())
+}
+
+/// A secp256k1 key in this process. Signatures are deterministic (RFC 6979).
+///
+/// The guard is a second line of defence: the first is that engines persist before they vote. It
+/// lives as long as the process.
+pub struct KeySigner {
+    id: NodeId,
+    key: SecretKey,
+    signed: Mutex<BTreeMap<Place, (Vote, Signature)>>,
+}
+
+impl KeySigner {
+    /// The signer of a private key.
+    ///
+    /// # Errors
+    /// If the bytes are no key of the curve: zero, or not below its order.
+    pub fn new(secret: &[u8; 32]) -> Result<Self, secp256k1::Error> {
+        let key = SecretKey::from_byte_array(secret)?;
+        let public = PublicKey::from_secret_key(SECP256K1, &key).serialize_uncompressed();
+        let id = NodeId::from_slice(&keccak256(&public[1..])[12..]);
+        Ok(Self { id, key, signed: Mutex::default() })
+    }
+
+    /// Signs 32 bytes as they are.
+    pub fn sign_digest(&self, digest: B256) -> Signature {
+        let message = Message::from_digest(digest.0);
+        let (parity, compact) =
+            SECP256K1.sign_ecdsa_recoverable(&message, &self.key).serialize_compact();
+        let mut bytes = [0; 65];
+        bytes[..64].copy_from_slice(&compact);
+        bytes[64] = u8::try_from(i32::from(parity)).expect("below 4");
+        Signature(bytes)
+    }
+}
+
+impl Signer for KeySigner {
+    fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn sign(&self, vote: &Vote, chain: B256) -> Result<Signature, Refused> {
+        let mut signed = self.signed.lock();
+        let Position { epoch, step, height, round } = vote.position;
+        let place = (epoch, height, round, step);
+        if let Some((first, signature)) = signed.get(&place) {
+            return if first == vote { Ok(*signature) } else { Err(Refused(vote.position)) };
+        }
+        let signature = self.sign_digest(vote.digest(chain));
+        signed.insert(place, (*vote, signature));
+        if signed.len() > GUARDED {
+            signed.pop_first();
+        }
+        Ok(signature)
+    }
+
+    fn sign_block(&self, hash: B256, chain: B256) -> Signature {
+        self.sign_digest(seal_digest(hash, chain))
+    }
+}

@@ -1,0 +1,398 @@
+//! Sync: what peers say, what is asked of them, what they are told.
+//!
+//! Votes are repeated by engines; blocks, fetches and proofs are repeated here. A peer's claims are
+//! hints: what it says of its height only leads to a question.
+
+use crate::halt::Halt;
+use crate::job::{Effect, Job, Recover, RecoveredDone, Unproven};
+use crate::replica::Replica;
+use crate::wire::{To, Wire};
+use alloy_primitives::B256;
+use alloy_rlp::Decodable;
+use landfall_chain::StoredBlock;
+use landfall_consensus::{Body, Evidence, FinalityProof, Input, planted, protocol};
+use landfall_types::{Height, Kind, NodeId, SignedVote, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Proofs whose blocks are on their way.
+const PENDING_PROOFS: usize = 64;
+/// Accusations that were passed on.
+const KNOWN_EVIDENCE: usize = 1_024;
+
+struct Wanted {
+    /// When to ask again.
+    retry: Time,
+    /// When to forget it.
+    expiry: Time,
+    asked: u32,
+}
+
+/// What is asked for and what waits for an answer.
+pub(crate) struct Sync {
+    due: Time,
+    wanted: BTreeMap<B256, Wanted>,
+    /// Verified proofs whose block is not in the tree.
+    proofs: BTreeMap<B256, FinalityProof>,
+    recovering: usize,
+    /// Not to ask for another range before.
+    range_after: Time,
+    accused: BTreeSet<(NodeId, u64, Height)>,
+    randao: Option<B256>,
+}
+
+impl Sync {
+    pub fn new(now: Time) -> Self {
+        Self {
+            due: now,
+            wanted: BTreeMap::new(),
+            proofs: BTreeMap::new(),
+            recovering: 0,
+            range_after: now,
+            accused: BTreeSet::new(),
+            randao: None,
+        }
+    }
+
+    pub fn due(&self) -> Time {
+        self.due
+    }
+
+    pub fn len(&self) -> usize {
+        self.wanted.len() + self.proofs.len() + self.recovering + self.accused.len()
+    }
+
+    /// Takes a place among the recoveries, if there is one.
+    pub fn begin_recovery(&mut self, most: usize) -> bool {
+        let room = self.recovering < most;
+        self.recovering += usize::from(room);
+        room
+    }
+
+    /// A block is here, or is not worth having.
+    pub fn arrived(&mut self, hash: &B256) {
+        self.wanted.remove(hash);
+    }
+
+    pub fn take_proof(&mut self, hash: &B256) -> Option<FinalityProof> {
+        self.proofs.remove(hash)
+    }
+
+    /// PREVRANDAO of the next block, on a development chain where somebody chose it.
+    pub fn take_randao(&mut self) -> Option<B256> {
+        self.randao.take()
+    }
+
+    /// Chooses PREVRANDAO of the next block.
+    pub fn set_randao(&mut self, value: B256) {
+        self.randao = Some(value);
+    }
+
+    /// Whether nobody was accused of this yet.
+    pub fn is_new_evidence(&mut self, evidence: &Evidence) -> bool {
+        if self.accused.len() >= KNOWN_EVIDENCE {
+            self.accused.pop_first();
+        }
+        let (who, epoch) = evidence.accused();
+        self.accused.insert((who, epoch, evidence.height()))
+    }
+}
+
+impl Replica {
+    pub(crate) fn receive(&mut self, now: Time, from: NodeId, wire: Wire) -> Result<(), Halt> {
+        match wire {
+            Wire::Engine { epoch, vote, body } => self.hear(now, from, epoch, vote, body),
+            Wire::Block(block) => {
+                self.receive_block(from, block);
+                Ok(())
+            }
+            Wire::Get(hash) => self.answer_get(from, hash),
+            Wire::Status { finalized, head } => {
+                if finalized > self.height(&self.shown.finalized) {
+                    self.ask_range(now, from);
+                }
+                let lottery = !self.epoch().kind().is_agreement();
+                if lottery && !self.tree.has(&head) && !self.blocks.is_waiting(&head) {
+                    self.want(now, head, Some(from));
+                }
+                Ok(())
+            }
+            Wire::Range { after } => self.answer_range(from, after),
+            Wire::Proof(proof) => {
+                let height = self.height(&self.shown.finalized);
+                let ours = self.reader.hash_at(proof.height().0).ok().flatten();
+                if proof.height() <= height && ours == Some(proof.hash()) {
+                    return Ok(());
+                }
+                let votes = proof.certificate.votes().collect();
+                self.recover(from, votes, Unproven::Proof(proof));
+                Ok(())
+            }
+        }
+    }
+
+    /// A message of an engine. Only members speak, and in an agreement only members listen: the
+    /// others follow by blocks and proofs.
+    fn hear(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        epoch: u64,
+        vote: Option<SignedVote>,
+        body: Body,
+    ) -> Result<(), Halt> {
+        let running = self.epoch();
+        if epoch < running.number {
+            let status = self.status();
+            self.effects.push(Effect::Send { to: To::One(from), wire: status });
+            return Ok(());
+        }
+        if epoch > running.number {
+            self.ask_range(now, from);
+            return Ok(());
+        }
+        let agreement = running.kind().is_agreement();
+        let listens =
+            running.has_member(&from) && (running.has_member(&self.config.me) || !agreement);
+        if !listens && !planted!(NoFilterOfMembers) {
+            return Ok(());
+        }
+        if vote.is_some_and(|vote| vote.signer != from) {
+            self.penalise(from, "a vote of somebody else");
+            return Ok(());
+        }
+        let mut votes = body.votes();
+        votes.extend(vote);
+        if votes.is_empty() {
+            return self.feed(now, Input::Message { from, vote, body });
+        }
+        self.recover(from, votes, Unproven::Message { epoch, vote, body });
+        Ok(())
+    }
+
+    fn recover(&mut self, from: NodeId, votes: Vec<SignedVote>, what: Unproven) {
+        if self.sync.begin_recovery(self.config.limits.recovering) {
+            let chain = self.reader.genesis_hash();
+            self.job(Job::Recover(Box::new(Recover { from, votes, chain, what })));
+        }
+    }
+
+    /// The signers are known: votes are compared with those seen, and what they came with goes on.
+    pub(crate) fn recovered(&mut self, now: Time, done: RecoveredDone) -> Result<(), Halt> {
+        self.sync.recovering = self.sync.recovering.saturating_sub(1);
+        if !done.genuine {
+            self.penalise(done.from, "a signature that is not of the node it names");
+            return Ok(());
+        }
+        for vote in &done.votes {
+            if let Some(evidence) = self.archive.note(vote) {
+                self.report(evidence);
+            }
+        }
+        match done.what {
+            Unproven::Message { epoch, vote, body } if epoch == self.epoch().number => {
+                self.feed(now, Input::Message { from: done.from, vote, body })
+            }
+            Unproven::Message { .. } => Ok(()),
+            Unproven::Block(block) => self.park(now, done.from, block, done.sealer),
+            Unproven::Proof(proof) => self.receive_proof(now, done.from, proof),
+        }
+    }
+
+    fn receive_proof(&mut self, now: Time, from: NodeId, proof: FinalityProof) -> Result<(), Halt> {
+        let epoch = usize::try_from(proof.epoch()).ok().and_then(|n| self.epochs.get(n));
+        let Some(epoch) = epoch else {
+            self.ask_range(now, from);
+            return Ok(());
+        };
+        if protocol(epoch.kind()).verify_proof(epoch, &proof).is_err() {
+            self.penalise(from, "a finality proof that proves nothing");
+            return Ok(());
+        }
+        let hash = proof.hash();
+        if let Some(why) = self.blocks.why_invalid(&hash) {
+            let (height, why) = (proof.height(), why.to_owned());
+            return Err(Halt::Divergence { height, hash, why });
+        }
+        let height = self.height(&self.shown.finalized);
+        if proof.height() <= height {
+            return self.compare_proof(&proof);
+        }
+        if self.tree.has(&hash) {
+            return if planted!(ProofOnlyWithBlock) { Ok(()) } else { self.take_proof(now, proof) };
+        }
+        self.want(now, hash, Some(from));
+        self.sync.proofs.insert(hash, proof);
+        if self.sync.proofs.len() > PENDING_PROOFS {
+            // The highest one leads to all the others.
+            let lowest = self.sync.proofs.iter().min_by_key(|(_, proof)| proof.height());
+            let lowest = *lowest.expect("it has entries").0;
+            self.sync.proofs.remove(&lowest);
+        }
+        Ok(())
+    }
+
+    /// A proof for a height that is final here must be for the same block.
+    fn compare_proof(&self, proof: &FinalityProof) -> Result<(), Halt> {
+        let height = proof.height();
+        let ours = self.reader.hash_at(height.0).map_err(|e| Halt::Store(e.to_string()))?;
+        match ours {
+            Some(ours) if ours != proof.hash() => {
+                Err(Halt::ConflictingProofs { height, ours, theirs: proof.hash() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A verified proof whose block is in the tree.
+    pub(crate) fn take_proof(&mut self, now: Time, proof: FinalityProof) -> Result<(), Halt> {
+        let finalized = self.outbox.logged.finalized;
+        if !self.tree.descends(proof.hash(), finalized) {
+            if self.tree.descends(finalized, proof.hash()) {
+                return Ok(());
+            }
+            let height = proof.height().min(self.height(&finalized));
+            let at = |hash| self.tree.ancestor(hash, height).unwrap_or(hash);
+            let (ours, theirs) = (at(finalized), at(proof.hash()));
+            return Err(Halt::ConflictingProofs { height, ours, theirs });
+        }
+        if proof.epoch() == self.epoch().number {
+            self.feed(now, Input::Proof(proof))?;
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Wire {
+        Wire::Status { finalized: self.height(&self.shown.finalized), head: self.shown.head }
+    }
+
+    /// Asks a peer that is ahead what follows here; not more often than it can be answered.
+    fn ask_range(&mut self, now: Time, from: NodeId) {
+        let jumped_back = self.sync.range_after > now + self.config.limits.fetch_retry;
+        if now < self.sync.range_after && !jumped_back {
+            return;
+        }
+        self.sync.range_after = now + self.config.limits.fetch_retry;
+        let after = self.height(&self.shown.finalized);
+        self.effects.push(Effect::Send { to: To::One(from), wire: Wire::Range { after } });
+    }
+
+    fn answer_get(&mut self, from: NodeId, hash: B256) -> Result<(), Halt> {
+        let found = self.reader.block(hash).map_err(|error| Halt::Store(error.to_string()))?;
+        if let Some(stored) = found {
+            self.send_block(from, &stored);
+        }
+        Ok(())
+    }
+
+    fn send_block(&mut self, to: NodeId, stored: &Arc<StoredBlock>) {
+        let wire = Wire::Block(stored.block.clone());
+        self.effects.push(Effect::Send { to: To::One(to), wire });
+    }
+
+    /// Blocks of one epoch and the newest proof among them, so that the asker can check it with
+    /// the committee that it knows.
+    fn answer_range(&mut self, from: NodeId, after: Height) -> Result<(), Halt> {
+        let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
+        let finalized = self.height(&self.shown.finalized);
+        if after >= finalized {
+            return Ok(());
+        }
+        let first = after.next();
+        let Some(epoch) = self.epochs.iter().find(|epoch| epoch.contains(first)) else {
+            return Ok(());
+        };
+        let most = Height(after.0.saturating_add(self.config.limits.range_blocks));
+        let mut end = most.min(epoch.last);
+        let mut newest = None;
+        if epoch.kind() == Kind::Pow || epoch.kind() == Kind::Solo {
+            end = end.min(self.height(&self.shown.head));
+        } else {
+            // The first proof at all, then each that still fits.
+            let (mut at, last) = (first.0, end.min(finalized));
+            while let Some(found) = self.reader.proof_at_or_above(at).map_err(store)? {
+                if found.1 != epoch.number || (newest.is_some() && found.0 > last.0) {
+                    break;
+                }
+                at = found.0 + 1;
+                newest = Some(found);
+            }
+            let Some((number, ..)) = &newest else { return Ok(()) };
+            end = Height(*number);
+        }
+        for number in first.0..=end.0 {
+            if let Some(stored) = self.reader.block_at(number).map_err(store)? {
+                self.send_block(from, &stored);
+            }
+        }
+        if let Some((_, _, bytes)) = newest {
+            let proof = FinalityProof::decode(&mut &bytes[..])
+                .map_err(|error| Halt::Store(format!("a finality proof is malformed: {error}")))?;
+            self.effects.push(Effect::Send { to: To::One(from), wire: Wire::Proof(proof) });
+        }
+        Ok(())
+    }
+
+    /// Wants a block: asks once now, then again until it is here or nobody says so any more.
+    pub(crate) fn want(&mut self, now: Time, hash: B256, from: Option<NodeId>) {
+        if self.tree.has(&hash) || self.blocks.why_invalid(&hash).is_some() {
+            return;
+        }
+        let limits = &self.config.limits;
+        let (retry, expiry) = (now + limits.fetch_retry, now + limits.fetch_expiry);
+        if let Some(wanted) = self.sync.wanted.get_mut(&hash) {
+            wanted.expiry = wanted.expiry.max(expiry);
+            return;
+        }
+        if self.sync.wanted.len() >= limits.wanted_blocks {
+            return;
+        }
+        self.sync.wanted.insert(hash, Wanted { retry, expiry, asked: 1 });
+        if !self.blocks.is_waiting(&hash) {
+            let to = from.filter(|id| *id != self.config.me).map_or(To::Any, To::One);
+            self.effects.push(Effect::Send { to, wire: Wire::Get(hash) });
+        }
+    }
+
+    /// Repeats what is due: fetches, the announcement, blocks whose time has come.
+    pub(crate) fn sync_tick(&mut self, now: Time) -> Result<(), Halt> {
+        let limits = self.config.limits.clone();
+        // A clock that jumped back must not silence us for the length of the jump.
+        if now < self.sync.due && self.sync.due <= now + limits.status_interval {
+            return Ok(());
+        }
+        self.sync.due = now + limits.status_interval;
+        self.pump(now)?;
+        let horizon = now + limits.fetch_expiry;
+        self.sync.wanted.retain(|_, wanted| wanted.expiry > now && wanted.expiry <= horizon);
+        let mut roots = BTreeSet::new();
+        let retry_horizon = now + limits.fetch_retry;
+        for (hash, wanted) in &mut self.sync.wanted {
+            if wanted.retry > now && wanted.retry <= retry_horizon {
+                continue;
+            }
+            wanted.retry = retry_horizon;
+            wanted.asked += 1;
+            let root = self.blocks.root_of(hash);
+            if !self.tree.has(&root) && self.blocks.why_invalid(&root).is_none() {
+                roots.insert((root, wanted.asked));
+            }
+        }
+        if !planted!(FetchOnce) {
+            for (hash, asked) in roots {
+                // One peer first; when that is in vain, all.
+                let to = if asked <= 2 { To::Any } else { To::Everyone };
+                self.effects.push(Effect::Send { to, wire: Wire::Get(hash) });
+            }
+        }
+        if !planted!(NoStatus) {
+            let status = self.status();
+            self.effects.push(Effect::Send { to: To::Everyone, wire: status });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn penalise(&mut self, peer: NodeId, why: &str) {
+        self.effects.push(Effect::Penalise { peer, why: why.to_owned() });
+    }
+}
