@@ -171,7 +171,7 @@ impl Chain {
         match self.begin_execute(block)? {
             Begin::Known(hash) => Ok(hash),
             Begin::Job(job) => {
-                let executed = job.run().map_err(|(_, error)| error)?;
+                let executed = job.run()?;
                 Ok(self.insert(executed)?.block.hash())
             }
         }

@@ -26,6 +26,10 @@ use std::sync::Arc;
 pub(crate) const TRIE_THREADS: usize = 2;
 
 /// What is to be done with a block.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box would cost an allocation"
+)]
 pub enum Begin {
     /// Nothing: it is here.
     Known(B256),
@@ -172,7 +176,7 @@ impl Chain {
         block: Block,
     ) -> Result<(StoredBlock, StateChanges, Made), ImportError> {
         let job = ExecuteJob { stand: self.stand(parent)?, block };
-        let mut executed = job.run().map_err(|(_, error)| error)?;
+        let mut executed = job.run()?;
         let stored = executed.stored.take().expect("just made");
         let changes = std::mem::take(&mut executed.changes);
         Ok((stored, changes, executed.made.take().expect("just made")))
@@ -204,13 +208,10 @@ impl Stand {
 impl ExecuteJob {
     /// Executes the block and checks everything that its header claims; on any thread. The trie is
     /// locked while the new root is computed, so jobs on one chain share that part of the work.
-    ///
-    /// # Errors
-    /// The block's hash, and why it was not executed.
-    pub fn run(self) -> Result<Executed, (B256, ImportError)> {
+    pub fn run(self) -> Result<Executed, ImportError> {
         let hash = self.block.hash();
         let Self { stand, block } = self;
-        Self::execute(&stand, block, hash).map_err(|error| (hash, stand.explain(error, hash)))
+        Self::execute(&stand, block, hash).map_err(|error| stand.explain(error, hash))
     }
 
     fn execute(stand: &Stand, block: Block, hash: B256) -> Result<Executed, ImportError> {

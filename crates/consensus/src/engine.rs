@@ -125,6 +125,7 @@ pub trait Engine: Send {
 
 /// What happens to an engine.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub enum Input {
     /// The deadline has passed.
     Tick,

@@ -130,8 +130,11 @@ pub(crate) fn is_amnesia(commit: &SignedVote, change: &SignedVote) -> bool {
 #[derive(Clone, Debug)]
 pub struct Archive {
     window: u64,
-    votes: BTreeMap<(Height, NodeId), BTreeMap<(u64, Step, u64), SignedVote>>,
+    votes: BTreeMap<(Height, NodeId), ByPosition>,
 }
+
+/// Votes of one member at one height, by epoch, step and round.
+type ByPosition = BTreeMap<(u64, Step, u64), SignedVote>;
 
 /// Votes of one member at one height that are kept.
 const KEPT_PER_MEMBER: usize = 256;
@@ -149,7 +152,7 @@ impl Archive {
         let place = (position.epoch, position.step, position.round);
         if let Some(first) = mine.get(&place) {
             let contradicts = first.vote.contradicts(&signed.vote);
-            return contradicts.then(|| Evidence::DoubleVote { a: *first, b: *signed });
+            return contradicts.then_some(Evidence::DoubleVote { a: *first, b: *signed });
         }
         if mine.len() < KEPT_PER_MEMBER {
             mine.insert(place, *signed);
@@ -158,7 +161,7 @@ impl Archive {
             let (commit, change) =
                 if position.step == Step::Commit { (signed, other) } else { (other, signed) };
             is_amnesia(commit, change)
-                .then(|| Evidence::Amnesia { commit: *commit, change: *change })
+                .then_some(Evidence::Amnesia { commit: *commit, change: *change })
         })
     }
 

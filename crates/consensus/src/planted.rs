@@ -4,13 +4,13 @@
 //! feature `planted`, and then true only on a thread that planted that bug. A bug that no seed
 //! shows says that a check is blind, or that a rule is not needed.
 
-/// Whether a bug is planted.
+/// Whether a bug is planted; of several, any.
 #[macro_export]
 macro_rules! planted {
-    ($bug:ident) => {{
+    ($($bug:ident)|+) => {{
         #[cfg(feature = "planted")]
         {
-            $crate::planted_here($crate::Bug::$bug)
+            $($crate::planted_here($crate::Bug::$bug))||+
         }
         #[cfg(not(feature = "planted"))]
         {

@@ -6,7 +6,7 @@ mod network;
 
 use alloy_primitives::B256;
 use landfall_consensus::raft::{Last, Message, Raft, Record};
-use landfall_consensus::{Body, Engine, Input, Output, Random, Recipients, Start, Tree};
+use landfall_consensus::{Body, Engine, Input, Output, Random, Recipients, Start, Tree, TreeBlock};
 use landfall_types::{Height, Params, Position, RaftParams, Span, Step, Time, Vote};
 use network::member::{
     ELECTION, HEARTBEAT, LEAST, One, ack, acked, adopted, built_on, grant, granted, heard, made,
@@ -75,6 +75,7 @@ fn a_vote_is_durable_before_it_is_sent_and_the_only_one_of_its_term() {
     let position = out.iter().rposition(|output| matches!(output, Output::Persist(_))).unwrap();
     let sent = out.iter().position(|output| matches!(output, Output::Send { .. })).unwrap();
     assert!(position < sent && granted(&out));
+    assert!(one.engine.deadline().unwrap() >= one.now + ELECTION, "the candidate gets its time");
     assert!(!granted(&one.candidacy(3, 3, 9, 9)), "a better log comes too late");
     let again = one.candidacy(2, 3, 0, 0);
     assert!(
@@ -394,6 +395,13 @@ fn a_proof_replaces_a_log_without_its_block_and_deposes_a_leader_of_an_earlier_t
     assert_eq!(records(&out).pop(), Some(record));
     assert_eq!(adopted(&out), Some(theirs.hash));
     assert_eq!(one.step(Input::Proof(proof(5, &theirs, &[2, 3]))), [], "it is final already");
+    // No honest majority makes such a proof of an earlier term; it is taken all the same.
+    let term = one.elect();
+    let mine = one.block(&theirs, 1, term);
+    one.step(Input::Built { hash: mine.hash });
+    let rival = one.block(&theirs, 3, 5);
+    one.step(Input::Proof(proof(5, &rival, &[2, 3])));
+    assert!(one.is("follower") && one.record().tip == rival.hash);
 }
 
 #[test]
@@ -415,6 +423,8 @@ fn a_proof_inside_an_append_is_checked() {
     assert_eq!(adopted(&carry(proof(1, &a, &[2, 3]))), None);
     assert_eq!(adopted(&carry(proof(1, &a, &[2, 2, 2, 3]))), None);
     assert_eq!(adopted(&carry(proof(1, &a, &[2, 3, 9]))), None);
+    let higher = TreeBlock { height: Height(7), ..a.clone() };
+    assert_eq!(adopted(&carry(proof(1, &higher, &[2, 3, 4]))), None);
     assert_eq!(adopted(&carry(proof(1, &a, &[2, 3, 4]))), Some(a.hash));
 }
 
@@ -438,9 +448,8 @@ fn a_vote_that_does_not_fit_its_message_epoch_or_sender_is_ignored() {
         assert_eq!(out, [], "{vote:?}");
     }
     let mut one = One::new(3);
-    let (signed, body) = (Some(sign(id(3), good, 0)), Message::Candidacy { last: LEAST });
-    let body = Body::Raft(body);
-    assert_eq!(one.step(Input::Message { from: id(2), vote: signed, body }), []);
+    let (vote, body) = (Some(sign(id(3), ack(3, &genesis()), 0)), Message::Append { proof: None });
+    assert_eq!(one.step(Input::Message { from: id(2), vote, body: Body::Raft(body) }), []);
     assert_eq!(one.hear(2, Some(good), Message::Append { proof: None }), []);
     assert!(granted(&one.hear(2, Some(good), Message::Candidacy { last: LEAST })));
 }
@@ -476,6 +485,16 @@ fn votes_for_other_things_take_no_memory() {
         one.hear(2, Some(other), Message::Ack);
     }
     assert!(one.is("leader") && size(&one) < before + 1_000);
+    let mut parent = genesis();
+    for _ in 0..50 {
+        let block = one.block(&parent, 1, 1);
+        one.step(Input::Built { hash: block.hash });
+        one.hear(1, Some(ack(1, &block)), Message::Append { proof: None });
+        one.hear(2, Some(ack(1, &block)), Message::Ack);
+        assert!(adopted(&one.hear(3, Some(ack(1, &block)), Message::Ack)).is_some());
+        parent = block;
+    }
+    assert!(size(&one) < before + 5_000, "acks of decided blocks are forgotten");
 }
 
 #[test]

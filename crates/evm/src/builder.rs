@@ -302,6 +302,39 @@ mod tests {
     }
 
     #[test]
+    fn contract_sees_prevrandao_and_no_difficulty_in_a_block_of_work() {
+        let (spec, contract) = (landfall_spec(), Address::repeat_byte(0xcc));
+        let parent = genesis(&spec);
+        // SSTORE(0, PREVRANDAO)
+        let state = state().with_code(contract, Bytes::from_static(&hex!("445f5500")));
+        let extension = Extension {
+            milliseconds: 1,
+            epoch: 3,
+            proposer: SENDER,
+            data: Bytes::from_static(b"round"),
+        };
+        let next = Attributes {
+            prev_randao: B256::repeat_byte(5),
+            difficulty: U256::from(1_000),
+            extension: extension.clone(),
+            ..next_block(0)
+        };
+        let mut builder = BlockBuilder::new(&spec, &parent, next, &state).unwrap();
+        let call = transaction(0, TxKind::Call(contract), 0, Bytes::from_static(&[1]));
+        assert!(builder.push(&call, SENDER).unwrap().success);
+        let built = builder.finish().unwrap();
+        assert_eq!(built.header.difficulty, U256::from(1_000));
+        let said = Extension::from_bytes(&built.extension).unwrap();
+        assert_eq!(Extension { milliseconds: 1, ..said.clone() }, extension);
+        let first = Extension::from_bytes(&parent.extension).unwrap().milliseconds + 1;
+        assert_eq!(said.milliseconds, first, "raised to the first that may follow");
+        let block = seal(built);
+        let outcome = execute(&spec, &block, &[SENDER], &state).unwrap();
+        let stored = &outcome.changes.accounts[&contract].storage[&U256::ZERO];
+        assert_eq!(stored.after, U256::from_be_bytes([5; 32]));
+    }
+
+    #[test]
     fn refused_transaction_leaves_no_trace() {
         let (spec, state) = (landfall_spec(), state());
         let parent = genesis(&spec);

@@ -252,6 +252,34 @@ mod tests {
     }
 
     #[test]
+    fn our_chains_leave_to_the_engine_what_is_the_engines() {
+        let spec = landfall_spec();
+        let parent = genesis(&spec);
+        let start = Extension::from_bytes(&parent.extension).unwrap().milliseconds;
+        let good = next(&spec, &parent, start + 5);
+        type Edit = fn(&mut Header);
+        let edits: [Edit; 5] = [
+            |h| h.nonce = B64::with_last_byte(1),
+            |h| h.difficulty = U256::MAX,
+            |h| h.mix_hash = B256::repeat_byte(7),
+            |h| h.extra_data = vec![1; 32].into(),
+            |h| h.beneficiary = alloy_primitives::Address::repeat_byte(7),
+        ];
+        for edit in edits {
+            let block = change(&good, edit);
+            check(&spec, &block, &parent).unwrap();
+            // A block of work is a block of the newest fork all the same, and so is its child.
+            let child = next(&spec, &block, start + 6);
+            check(&spec, &child, &block).unwrap();
+            assert_eq!(crate::environment::fork_of(&spec, &block.header), Fork::Osaka);
+        }
+        let long = change(&good, |h| h.extra_data = vec![1; 33].into());
+        assert!(matches!(check(&spec, &long, &parent), Err(Invalid::ExtraData(33))));
+        let ommers = change(&good, |h| h.ommers_hash = B256::ZERO);
+        assert!(matches!(check(&spec, &ommers, &parent), Err(Invalid::Ommers(_))));
+    }
+
+    #[test]
     fn rejects_each_field_that_does_not_follow_from_the_parent() {
         let spec = ethereum_spec();
         let parent = genesis(&spec);

@@ -16,6 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 const TRIES: u64 = 1 << 14;
 
 /// Something that takes long.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box would cost an allocation"
+)]
 pub enum Job {
     /// Execute a block.
     Execute(Execute),
@@ -82,6 +86,10 @@ pub struct Recover {
 }
 
 /// What waits for its signers.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box would cost an allocation"
+)]
 pub(crate) enum Unproven {
     Message { epoch: u64, vote: Option<SignedVote>, body: Body },
     Proof(FinalityProof),
@@ -89,6 +97,10 @@ pub(crate) enum Unproven {
 }
 
 /// What came of a job.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box would cost an allocation"
+)]
 pub enum Done {
     /// Of [`Job::Execute`].
     Executed {
@@ -162,7 +174,7 @@ impl Job {
     pub fn run(self, signer: &dyn Signer) -> Done {
         match self {
             Self::Execute(Execute { hash, job }) => {
-                Done::Executed { hash, result: job.run().map(Box::new).map_err(|error| error.1) }
+                Done::Executed { hash, result: job.run().map(Box::new) }
             }
             Self::Build(build) => Done::Built(build.run(signer)),
             Self::Sync(job) => Done::Synced(job.run()),
@@ -238,6 +250,10 @@ impl Recover {
 }
 
 /// What a replica wants done, in order.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box would cost an allocation"
+)]
 pub enum Effect {
     /// Send it; it may be lost.
     Send {

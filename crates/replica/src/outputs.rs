@@ -150,7 +150,7 @@ impl Replica {
         proof: Option<FinalityProof>,
     ) -> Result<(), Halt> {
         self.check_choice(epoch, &choice, proof.as_ref())?;
-        if planted!(FinalityNotLogged) || planted!(FinalityLoggedLate) {
+        if planted!(FinalityNotLogged | FinalityLoggedLate) {
             self.outbox.logged = choice;
             self.enqueue(epoch, Position::START, Act::Show { choice, proof });
             return Ok(());
@@ -350,7 +350,7 @@ impl Replica {
         } else {
             self.tell_pending(now)?;
         }
-        if moved && !planted!(EarlyEpoch) && !planted!(StaleInstanceOutputs) {
+        if moved && !planted!(EarlyEpoch | StaleInstanceOutputs) {
             self.prune();
         }
         Ok(())

@@ -84,6 +84,10 @@ impl Default for Limits {
 }
 
 /// What happens to a replica.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box would cost an allocation"
+)]
 pub enum Event {
     /// The deadline has passed.
     Wake,

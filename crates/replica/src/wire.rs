@@ -7,6 +7,10 @@ use landfall_types::{Block, BlockError, Height, NodeId, SignedVote};
 
 /// One message between two nodes.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box would cost an allocation"
+)]
 pub enum Wire {
     /// From engine to engine.
     Engine {

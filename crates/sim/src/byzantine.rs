@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Old messages that a liar keeps.
 const KEPT: usize = 48;
 /// Messages of one burst of spam.
-const BURST: u64 = 40;
+const BURST: u64 = 250;
 
 /// How a liar lies.
 #[derive(Default)]
@@ -276,7 +276,8 @@ impl World<'_> {
             let (draw, hash) = (self.lies.next_u64(), nothing(self.lies.next_u64()));
             let step = [Step::Prepare, Step::Commit, Step::RoundChange][(draw % 3) as usize];
             let round = draw >> 8 & 0x3ff;
-            let height = Height(height.0 + if draw & 8 == 0 { 0 } else { draw >> 32 & 0x3f });
+            let ahead = [0, 1, draw >> 32 & 0x3f, draw >> 24][(draw >> 4 & 3) as usize];
+            let height = Height(height.0.saturating_add(ahead));
             let hash = if step == Step::RoundChange { B256::ZERO } else { hash };
             let position = Position { epoch, step, height, round };
             let vote = Vote { position, hash, context: B256::ZERO };

@@ -343,11 +343,6 @@ impl Checker {
     pub(crate) fn epochs_begun(&self) -> usize {
         self.epochs.len()
     }
-
-    /// What is final, by height.
-    pub(crate) fn canonical(&self) -> &BTreeMap<u64, B256> {
-        &self.canonical
-    }
 }
 
 /// Whether a member of an epoch is a node that has another identity now.

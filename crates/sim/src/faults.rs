@@ -10,7 +10,7 @@ use crate::world::{Event, Trap, World};
 use landfall_chain::store::TestDisk;
 
 /// A trap for a crash is given up after this.
-const TRAP: Moment = 8_000;
+const TRAP: Moment = 20_000;
 
 impl World<'_> {
     /// Draws a fault and brings it about.
@@ -77,7 +77,7 @@ impl World<'_> {
             Class::CrashAtBoundary => {
                 let places = self.scenario.traps();
                 let place = places[self.faults.below(places.len() as u64) as usize];
-                let countdown = self.faults.below(4);
+                let countdown = self.faults.below(3);
                 self.slots[slot].trap = Some(Trap { place, countdown, until: self.now + TRAP });
                 false
             }

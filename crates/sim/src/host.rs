@@ -25,13 +25,7 @@ pub(crate) struct Host {
 }
 
 /// Why a node did not start.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// The chain could not be opened.
-    Store(String),
-    /// The replica would not stand on it.
-    Halt(Halt),
-}
+pub(crate) struct Refusal(pub String);
 
 /// What a host needs of its machine.
 pub(crate) struct Machine<'a> {
@@ -49,7 +43,7 @@ impl Host {
         seed: u64,
         now: Time,
     ) -> Result<(Self, Vec<Effect>), Refusal> {
-        let chain = open_chain(machine, setup).map_err(Refusal::Store)?;
+        let chain = open_chain(machine, setup).map_err(Refusal)?;
         let reader = chain.reader();
         let pool = Pool::new(PoolLimits::default(), Order::default());
         let mempool = Arc::new(Mempool::new(pool, next_rules(&reader, now)));
@@ -64,7 +58,8 @@ impl Host {
             alone: false,
             limits: limits(),
         };
-        let opened = Replica::open(chain, mempool, config, now).map_err(Refusal::Halt)?;
+        let opened =
+            Replica::open(chain, mempool, config, now).map_err(|halt| Refusal(halt.to_string()))?;
         Ok((Self { replica: opened.0, signer: machine.signer.clone() }, opened.1))
     }
 
@@ -224,8 +219,9 @@ fn limits() -> Limits {
     }
 }
 
-/// What [`Host::queued`] may never exceed: the sum of all bounds, generously.
-pub(crate) const MOST_QUEUED: usize = 30_000;
+/// What [`Host::queued`] may never exceed: the sum of the bounds above, of what is kept of the tree
+/// and of the votes of the members for the window of evidence.
+pub(crate) const MOST_QUEUED: usize = 8_000;
 
 /// The hash of block 0.
 pub(crate) fn genesis_hash(host: &Host) -> B256 {

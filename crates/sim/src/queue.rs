@@ -32,11 +32,6 @@ impl<E> Queue<E> {
     pub fn pop(&mut self) -> Option<(Moment, E)> {
         self.events.pop_first().map(|((at, ..), event)| (at, event))
     }
-
-    /// The events that wait.
-    pub fn len(&self) -> usize {
-        self.events.len()
-    }
 }
 
 #[cfg(test)]

@@ -142,8 +142,6 @@ pub(crate) struct Setup {
     pub patience: u64,
     /// A segment of the log ends beyond this size.
     pub segment_bytes: u64,
-    /// Blocks on top that make a block final, in proof of work.
-    pub final_depth: u64,
 }
 
 /// Work of the first block: hashes that finding it takes on the average.
@@ -184,7 +182,6 @@ impl Setup {
             partition,
             patience: Self::draw_patience(scenario, nodes, interval),
             segment_bytes: [16 << 10, 128 << 10, 256 << 20][random.below(3) as usize],
-            final_depth,
         }
     }
 

@@ -330,6 +330,15 @@ impl<'a> World<'a> {
         if self.is_up(slot) || self.slots[slot].stopped {
             return;
         }
+        // Power may be lost while it recovers from the last time.
+        let again = self.setup.classes.contains(&Class::CrashInDisk)
+            && self.slots[slot].damage.is_none()
+            && !self.is_healed()
+            && self.faults.chance(10);
+        if again {
+            let operation = self.slots[slot].disk.operations() + 1 + self.faults.below(10);
+            self.slots[slot].disk.stop_at(operation);
+        }
         let it = &mut self.slots[slot];
         it.life += 1;
         let machine = Machine { disk: &it.disk, views: &it.views, signer: &it.signer, id: it.id };
@@ -355,15 +364,21 @@ impl<'a> World<'a> {
     }
 
     fn refused(&mut self, slot: usize, refusal: &Refusal) {
+        if self.slots[slot].disk.stopped() {
+            self.count_fault(Class::CrashInDisk);
+            *self.stats.boundaries.entry("inside recovery").or_default() += 1;
+            self.tell(|| format!("node {slot} loses power while it starts"));
+            return self.crash(slot, true, true);
+        }
         let it = &mut self.slots[slot];
         it.disk.restart();
         let Some((path, offset, bit)) = it.damage.take() else {
-            return self.fail(Some(slot), "disk", format!("it does not start: {refusal:?}"));
+            return self.fail(Some(slot), "disk", format!("it does not start: {}", refusal.0));
         };
         self.stats.refusals += 1;
         // The operator restores the file from a backup.
         self.slots[slot].disk.flip_bit(&path, offset, bit);
-        self.tell(|| format!("node {slot} refuses to start: {refusal:?}"));
+        self.tell(|| format!("node {slot} refuses to start: {}", refusal.0));
         self.queue.push(self.now + 2_000, Event::Boot { slot });
     }
 

@@ -279,6 +279,25 @@ mod tests {
     }
 
     #[test]
+    fn extension_survives_the_round_trip_and_nothing_shorter_or_longer_is_one() {
+        let extension = Extension {
+            milliseconds: u64::MAX,
+            epoch: 7,
+            proposer: Address::repeat_byte(3),
+            data: Bytes::from_static(b"data"),
+        };
+        let mut bytes = extension.to_bytes().to_vec();
+        assert_eq!(Extension::from_bytes(&bytes).unwrap(), extension);
+        for end in 0..bytes.len() {
+            assert!(Extension::from_bytes(&bytes[..end]).is_err(), "{end} bytes");
+        }
+        bytes.push(0);
+        assert!(Extension::from_bytes(&bytes).is_err());
+        // What a block said before there were epochs.
+        assert!(Extension::from_bytes(&[0xc1, 5]).is_err());
+    }
+
+    #[test]
     fn truncated_block_is_an_error_at_every_length() {
         let bytes = block(true).encode();
         for end in 0..bytes.len() {

@@ -193,6 +193,18 @@ mod tests {
     }
 
     #[test]
+    fn our_own_chain_is_merged_whatever_its_difficulty_says() {
+        let mut config = spec().config().clone();
+        config.terminal_total_difficulty = None;
+        config.extra_fields.insert_value("landfall".into(), true).unwrap();
+        let spec = ChainSpec::new(config);
+        for difficulty in [U256::ZERO, U256::MAX] {
+            assert_eq!(spec.fork_at(0, 0, difficulty), Fork::Paris);
+            assert_eq!(spec.fork_at(0, 400, difficulty), Fork::Bpo1);
+        }
+    }
+
+    #[test]
     fn blob_schedule_follows_time() {
         let spec = spec();
         assert_eq!(spec.blob_params(199), None);

@@ -39,10 +39,9 @@ pub struct State {
 /// What a node does or hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Do {
-    /// It seeks election, is granted all pre-votes, and stands for the next term.
+    /// It seeks election (a leader first finds that it hears no majority), is granted a pre-vote,
+    /// and stands for the next term.
     Campaign,
-    /// A leader finds that it hears no majority.
-    StepDown,
     /// It says again what it said last; the signatures are others.
     Repeat,
     /// The block that it asked for is made.
@@ -85,15 +84,23 @@ impl Node {
         self.engine.describe().starts_with(&format!("raft {role} "))
     }
 
-    fn text(&self) -> String {
+    /// What can still change behaviour.
+    fn text(&self, ended: bool) -> String {
         let Self { me, engine, durable, building, .. } = self;
+        let finalized = durable.finalized;
+        if ended {
+            return format!("{me} ended in term {} with {finalized}", self.term());
+        }
         let debug = format!("{engine:?}");
-        let engine = text::timeless(text::from_field(&debug, " record: Record"));
-        let engine = text::without(&engine, " active: {", '}');
-        let engine = text::without(&engine, "signatures: [", ']');
-        let Durable { record, finalized, proof } = durable;
-        let proof = proof.as_ref().map(|proof| proof.certificate.vote);
-        format!("{me} {engine} {building:?} {record:?} {finalized} {proof:?}")
+        let mut engine_text = text::timeless(text::from_field(&debug, " record: Record"));
+        let tip_is_final = engine.record().tip == finalized;
+        for (open, close) in [(" leader: ", ","), (" active: {", "}"), (" proof: ", " pending: ")] {
+            engine_text = text::without(&engine_text, open, close);
+        }
+        if tip_is_final {
+            engine_text = text::without(&engine_text, " acks: Tally", " active: {");
+        }
+        format!("{me} {engine_text} {building:?} {:?} {finalized}", durable.record)
     }
 }
 
@@ -104,6 +111,8 @@ struct Facts {
     role: Role,
     builds: bool,
     finalized: (Height, B256),
+    /// The end of the log, if a leader's branch was taken in this term.
+    taken: Option<B256>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -230,8 +239,10 @@ impl Cluster {
             role,
             builds: node.building.is_some(),
             finalized: (self.tree.height(&finalized), finalized),
+            taken: Some(node.engine.record()).filter(|it| it.stamp == it.term).map(|it| it.tip),
         };
-        self.nodes.number(node.text(), || (node, facts))
+        let text = node.text(facts.finalized.0 >= self.epoch.last);
+        self.nodes.number(text, || (node, facts))
     }
 
     fn step(&mut self, from: u32, what: Do) -> Result<Rc<Outcome>, String> {
@@ -255,17 +266,13 @@ impl Cluster {
         let mut run = Run { node, said, inputs, cuts, signatures: 1 };
         match what {
             Do::Campaign => {
+                // A leader's first check may find answers to what it said before.
+                while run.node.is("leader") {
+                    self.tick(&mut run, LONG)?;
+                }
                 self.tick(&mut run, LONG)?;
                 let other = id(((me + 1) % MEMBERS) as u8 + 1);
                 self.feed(&mut run, plain(other, Message::PreGrant { term: term + 1 }))?;
-            }
-            Do::StepDown => {
-                // The first may find answers to what was said before.
-                for _ in 0..2 {
-                    if run.node.is("leader") {
-                        self.tick(&mut run, LONG)?;
-                    }
-                }
             }
             Do::Repeat => {
                 run.signatures = 2;
@@ -402,9 +409,16 @@ impl Cluster {
         Ok(())
     }
 
+    fn has_ended(&self, facts: &Facts) -> bool {
+        facts.finalized.0 >= self.epoch.last
+    }
+
     /// Whether a message may change this node.
     fn concerns(&self, said: &Said, me: usize, local: u32) -> bool {
         let facts = self.nodes.get(local).1;
+        if self.has_ended(&facts) {
+            return false;
+        }
         match said {
             Said::Proof(vote) => facts.finalized.0 < vote.position.height,
             Said::Vote { from, to, vote, kind } => {
@@ -412,7 +426,11 @@ impl Cluster {
                 *from != me
                     && to.is_none_or(|to| to == me)
                     && match kind {
-                        Kind::Append | Kind::Candidacy => facts.term <= term,
+                        Kind::Append => match facts.taken.filter(|_| facts.term == term) {
+                            Some(tip) => self.tree.descends(vote.hash, tip),
+                            None => facts.term <= term,
+                        },
+                        Kind::Candidacy => facts.term <= term,
                         Kind::Grant => facts.term == term && facts.role == Role::Candidate,
                         Kind::Ack => {
                             facts.term == term
@@ -463,7 +481,8 @@ impl Cluster {
         let (said, _) = self.messages.get(message);
         let own = match said {
             Said::Vote { from, vote, .. } => {
-                self.nodes.get(nodes[*from]).1.term <= vote.position.round
+                let sender = self.nodes.get(nodes[*from]).1;
+                !self.has_ended(&sender) && sender.term <= vote.position.round
             }
             Said::Proof(_) => false,
         };
@@ -495,15 +514,13 @@ impl Cluster {
     fn choices(&self, state: State, me: usize) -> Vec<Do> {
         let facts = self.nodes.get(state.nodes[me]).1;
         let mut choices = Vec::new();
-        if facts.finalized.0 >= self.epoch.last {
+        if self.has_ended(&facts) {
             return choices;
         }
-        match facts.role {
-            Role::Leader => choices.extend([Do::StepDown, Do::Repeat]),
-            Role::Candidate => choices.push(Do::Repeat),
-            Role::Follower => {}
+        if facts.role != Role::Follower {
+            choices.push(Do::Repeat);
         }
-        if facts.role != Role::Leader && facts.term < self.bounds.terms {
+        if facts.term < self.bounds.terms {
             choices.push(Do::Campaign);
         }
         if facts.builds {
@@ -543,6 +560,8 @@ impl Model for Cluster {
     }
 
     fn next(&mut self, state: State) -> Result<Vec<(Action, State)>, (Action, String)> {
+        // A crash that changes nothing else leads to no more than its absence does.
+        let is_news = |after: State| State { crashes: state.crashes, ..after } != state;
         let mut all = Vec::new();
         let mut seen_fresh = false;
         for me in 0..MEMBERS {
@@ -551,26 +570,31 @@ impl Model for Cluster {
                 // The same as the first that is fresh, by another name.
                 continue;
             }
+            let local = state.nodes[me];
             for what in self.choices(state, me) {
-                let action = |cut| Action(me, what, cut);
-                let outcome =
-                    self.step(state.nodes[me], what).map_err(|error| (action(None), error))?;
-                let after = self.arrive(state, me, &outcome.whole, false);
-                all.push((action(None), after.map_err(|error| (action(None), error))?));
-                if state.crashes == self.bounds.crashes {
-                    continue;
-                }
-                for (n, cut) in outcome.cuts.iter().enumerate() {
-                    let after = self.arrive(state, me, cut, true);
-                    all.push((action(Some(n)), after.map_err(|error| (action(Some(n)), error))?));
+                let outcome = self.step(local, what).map_err(|it| (Action(me, what, None), it))?;
+                let ends = [(None, &outcome.whole)].into_iter();
+                let cuts = outcome.cuts.iter().enumerate().map(|(n, end)| (Some(n), end));
+                for (cut, end) in ends.chain(cuts) {
+                    let action = Action(me, what, cut);
+                    let crash = cut.is_some();
+                    if crash && state.crashes == self.bounds.crashes {
+                        continue;
+                    }
+                    let after = self.arrive(state, me, end, crash).map_err(|it| (action, it))?;
+                    if !crash || is_news(after) {
+                        all.push((action, after));
+                    }
                 }
             }
             if state.crashes < self.bounds.crashes && !fresh {
                 let action = Action(me, Do::Restart, None);
-                let outcome =
-                    self.step(state.nodes[me], Do::Restart).map_err(|error| (action, error))?;
+                let outcome = self.step(local, Do::Restart).map_err(|it| (action, it))?;
                 let after = self.arrive(state, me, &outcome.whole, true);
-                all.push((action, after.map_err(|error| (action, error))?));
+                let after = after.map_err(|it| (action, it))?;
+                if is_news(after) {
+                    all.push((action, after));
+                }
             }
         }
         Ok(all)

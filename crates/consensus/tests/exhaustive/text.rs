@@ -7,7 +7,7 @@ pub fn from_field<'a>(text: &'a str, field: &str) -> &'a str {
 }
 
 /// The text, without what stands between each `open` and the first `close` behind it.
-pub fn without(text: &str, open: &str, close: char) -> String {
+pub fn without(text: &str, open: &str, close: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(open) {
@@ -21,5 +21,5 @@ pub fn without(text: &str, open: &str, close: char) -> String {
 
 /// Without times of timers (a timer is set or off) and the bytes of signatures.
 pub fn timeless(text: &str) -> String {
-    without(&without(text, "Time(", ')'), "Signature([", ']')
+    without(&without(text, "Time(", ")"), "Signature([", "]")
 }

@@ -3,8 +3,9 @@
 use super::import::opening;
 use super::progress;
 use crate::failure::Failure;
+use alloy_primitives::B256;
 use indicatif::{HumanCount, ProgressBar};
-use landfall_chain::{Chain, ChainOptions, Place, Progress, Verified};
+use landfall_chain::{Chain, ChainOptions, Place, Progress, Reorganised, Verified, reorganise};
 use std::path::{Path, PathBuf};
 
 /// Looks after the ledger of a data directory
@@ -22,6 +23,18 @@ enum Command {
     Rebuild(Directory),
     /// Says what the ledger holds
     Stats(Directory),
+    /// Goes back to a canonical block, behind what was final if need be: on a chain of work whose
+    /// final block is contradicted by a branch with more work. The branch above it is left for good
+    Reorg(Reorg),
+}
+
+#[derive(Debug, clap::Args)]
+struct Reorg {
+    #[command(flatten)]
+    at: Directory,
+    /// The newest block that both branches share
+    #[arg(long, value_name = "HASH")]
+    to: B256,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +49,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Verify(at) => verify(&at.datadir),
         Command::Rebuild(at) => rebuild(&at.datadir),
+        Command::Reorg(args) => reorg(&args.at.datadir, args.to),
         Command::Stats(at) => stats(&at.datadir),
+        Command::Reorg(reorg) => go_back(&reorg.at.datadir, reorg.to),
     }
 }
 
@@ -92,6 +107,36 @@ fn rebuild(directory: &Path) -> Result<(), Failure> {
     bar.finish_and_clear();
     let head = chain.reader().head();
     println!("rebuilt the views of {} blocks; head is {}", head.number(), head.hash());
+    Ok(())
+}
+
+fn go_back(directory: &Path, to: B256) -> Result<(), Failure> {
+    let (bar, draw) = drawn("opening");
+    let options =
+        ChainOptions { progress: Some(draw), ..ChainOptions::new(None, place(directory)) };
+    let done = reorganise(options, to);
+    bar.finish_and_clear();
+    let (mut chain, Reorganised { number, head, finalized }) = done.map_err(opening)?;
+    chain.flush().map_err(Failure::storage)?;
+    println!(
+        "went back to block {number} {to}: it is head and final now (before: head {head}, final \
+         {finalized}); the branch above it is not taken again, and the node that starts here will \
+         sync the other one"
+    );
+    Ok(())
+}
+
+fn reorg(directory: &Path, to: B256) -> Result<(), Failure> {
+    let options = ChainOptions::new(None, place(directory));
+    let (mut chain, done) = landfall_chain::reorganise(options, to).map_err(opening)?;
+    chain.flush().map_err(Failure::storage)?;
+    let Reorganised { number, head, finalized } = done;
+    println!(
+        "block {number} {to} is head and final; {} blocks above it were left (the head was {head}, \
+         final was {finalized}). They stay in the log; their transactions are in no block of this \
+         node now. Start it again to follow the branch with more work",
+        head - number
+    );
     Ok(())
 }
 

@@ -100,7 +100,9 @@ pub fn read_genesis(path: &Path) -> Result<alloy_genesis::Genesis, Failure> {
 /// An error of opening a chain: the store's, or the user's.
 pub fn opening(error: OpenError) -> Failure {
     match error {
-        OpenError::Nothing(_) | OpenError::Foreign { .. } => Failure::refused(error),
+        OpenError::Nothing(_) | OpenError::Foreign { .. } | OpenError::Reorganisation(_) => {
+            Failure::refused(error)
+        }
         OpenError::Disk(ref disk) if disk.is_locked() => Failure::refused(error),
         _ => Failure::storage(error),
     }
