@@ -397,7 +397,7 @@ fn blocks_are_executed_on_threads_while_flushes_are_written() {
         });
         let mut hashes = Vec::new();
         for result in executed {
-            let executed = result.unwrap_or_else(|(hash, error)| panic!("{hash}: {error}"));
+            let executed = result.unwrap_or_else(|error| panic!("{error}"));
             hashes.push(chain.insert(executed).unwrap().block.hash());
         }
         if let Some(done) = done {

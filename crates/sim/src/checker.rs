@@ -252,6 +252,11 @@ impl Checker {
         stats: &mut Stats,
     ) -> Result<(), Broken> {
         let it = &slots[slot];
+        let outside =
+            self.epochs.get(&vote.position.epoch).is_some_and(|it_is| !it_is.has_member(&it.id));
+        if outside {
+            return Err(("S9", format!("{} votes and is no member: {vote:?}", it.id)));
+        }
         stats.view_changes += u64::from(self.promises.is_new_round(vote));
         let kept = self.promises.note(it.id, vote);
         // With a third lying, two blocks of a round may well be prepared.

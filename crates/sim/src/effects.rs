@@ -252,7 +252,7 @@ fn exponential(random: &mut Random, mean: u64) -> u64 {
     let mut mantissa = (bits << zeros) >> 47;
     let mut log = 0_u64;
     for bit in (0..16).rev() {
-        mantissa = mantissa * mantissa >> 16;
+        mantissa = (mantissa * mantissa) >> 16;
         if mantissa >= 1 << 17 {
             mantissa >>= 1;
             log |= 1 << bit;

@@ -68,7 +68,8 @@ impl Network {
     /// Whether nothing passes from a slot to another now.
     pub fn is_cut(&self, now: Moment, from: usize, to: usize) -> bool {
         let link = from * self.slots + to;
-        let flaps = |it: &Flapping| now < it.until && (now + it.phase) / it.period % 2 == 0;
+        let flaps =
+            |it: &Flapping| now < it.until && ((now + it.phase) / it.period).is_multiple_of(2);
         now < self.cut_until[link] || self.flapping[link].as_ref().is_some_and(flaps)
     }
 

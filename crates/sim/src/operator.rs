@@ -2,20 +2,17 @@
 //! contradicts what it took for final: `landfall db reorg --to HASH`, and a start.
 
 use crate::host::{Machine, chain_options};
+use crate::scenario::Setup;
 use crate::world::{Event, World};
 use alloy_primitives::B256;
+use landfall_chain::Chain;
 
 impl World<'_> {
     /// Moves a stopped node back to the newest block that both branches have.
     pub(crate) fn reorganise(&mut self, slot: usize, ancestor: B256, rival: B256) {
         let it = &self.slots[slot];
         let machine = Machine { disk: &it.disk, views: &it.views, signer: &it.signer, id: it.id };
-        let options = chain_options(&machine, &self.setup);
-        let gone_back = landfall_chain::reorganise(options, ancestor)
-            .map_err(|error| error.to_string())
-            .and_then(|(chain, _)| {
-                chain.reader().number_of(ancestor).map_err(|error| error.to_string())
-            });
+        let gone_back = go_back(&machine, &self.setup, ancestor);
         match gone_back {
             Ok(Some(height)) => {
                 self.tell(|| format!("node {slot} goes back to {height}, to follow {rival}"));
@@ -29,4 +26,18 @@ impl World<'_> {
             }
         }
     }
+}
+
+/// The height of the ancestor, where the chain ends then.
+fn go_back(machine: &Machine<'_>, setup: &Setup, ancestor: B256) -> Result<Option<u64>, String> {
+    let options = || chain_options(machine, setup);
+    let chain = Chain::open(options()).map_err(|error| error.to_string())?;
+    let head = chain.reader().head();
+    // What it stopped over was not durable, and the crash has taken it back.
+    if head.block.block.hash() == ancestor {
+        return Ok(Some(head.number()));
+    }
+    drop((chain, head));
+    let (chain, _) = landfall_chain::reorganise(options(), ancestor).map_err(|e| e.to_string())?;
+    chain.reader().number_of(ancestor).map_err(|error| error.to_string())
 }

@@ -280,7 +280,7 @@ fn params(kind: Kind, interval: u64, final_depth: u64) -> Params {
             round_timeout: Span(interval + 1_500),
             round_timeout_max: Span(ROUND_TIMEOUT_MAX),
             retransmit: Span(1_000),
-            clock_drift: Span(15_000),
+            clock_drift: Span(4_000),
         }),
         Kind::Pow => Params::Pow(PowParams {
             block_interval,
@@ -288,7 +288,7 @@ fn params(kind: Kind, interval: u64, final_depth: u64) -> Params {
             first_target: U256::MAX / U256::from(FIRST_DIFFICULTY),
             safe_depth: 6.min(final_depth),
             final_depth,
-            clock_drift: Span(15_000),
+            clock_drift: Span(4_000),
             subsidy: SUBSIDY.0,
             subsidy_halving: SUBSIDY.1,
         }),

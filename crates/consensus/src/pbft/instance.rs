@@ -13,13 +13,14 @@ use landfall_types::{
 use std::collections::BTreeMap;
 
 /// A round change and what came with it.
+#[derive(Clone, Debug)]
 pub(super) struct RoundChange {
     pub(super) signed: SignedVote,
     pub(super) prepared: Option<Certificate>,
 }
 
 /// A justified proposal of the round, not accepted yet.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) hash: B256,
     pub(super) digest: B256,
@@ -28,7 +29,8 @@ pub(super) struct Candidate {
 }
 
 /// The stateful half.
-pub(super) struct Pbft {
+#[derive(Clone, Debug)]
+pub struct Pbft {
     pub(super) epoch: Epoch,
     pub(super) params: PbftParams,
     pub(super) me: NodeId,
@@ -63,7 +65,8 @@ pub(super) struct Pbft {
 }
 
 impl Pbft {
-    pub(super) fn new(start: &Start<'_>, out: &mut Vec<Output>) -> Self {
+    /// An instance from what is durable.
+    pub fn new(start: &Start<'_>, out: &mut Vec<Output>) -> Self {
         let Params::Pbft(params) = &start.epoch.params else {
             unreachable!("an epoch of PBFT has the parameters of PBFT")
         };

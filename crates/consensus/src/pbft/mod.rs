@@ -59,6 +59,8 @@ mod votes;
 #[cfg(test)]
 mod testing;
 
+#[doc(hidden)]
+pub use instance::Pbft;
 pub use justification::Justification;
 pub use message::{Accepted, Message, OwnProposal, Record};
 

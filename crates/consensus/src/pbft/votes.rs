@@ -13,7 +13,7 @@ const KEPT_JUSTIFICATIONS: usize = 3;
 
 /// The votes of one step. Of each member and round the first statement counts; a second one is a
 /// lie, which the replica's archive reports.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Votes {
     tally: Tally,
     said: BTreeMap<NodeId, BTreeMap<u64, SignedVote>>,
@@ -60,7 +60,7 @@ impl Votes {
 }
 
 /// In which round each member is at least: every vote of round r says so for all rounds up to r.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rounds(BTreeMap<NodeId, u64>);
 
 impl Rounds {
@@ -96,6 +96,7 @@ impl Rounds {
 }
 
 /// The justifications of proposals, by digest: what prepares are judged by.
+#[derive(Clone, Debug)]
 pub(super) struct Justifications {
     /// That of round 0, which everybody knows.
     empty: (B256, Justification),

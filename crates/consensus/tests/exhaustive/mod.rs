@@ -11,6 +11,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+mod liar;
 pub mod pbft;
 pub mod raft;
 mod text;

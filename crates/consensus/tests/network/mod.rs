@@ -209,7 +209,7 @@ impl Network {
             };
             network.nodes.insert(id(n), node);
             network.restart(n);
-            network.at(Span(announce_phase(n)), id(n), Event::Announce);
+            network.at(Span(ANNOUNCE.0 + u64::from(n) * 7), id(n), Event::Announce);
         }
         network
     }
@@ -592,9 +592,4 @@ impl Network {
         self.numbered += 1;
         self.queue.insert((self.now + after, self.numbered), (me, event));
     }
-}
-
-/// Announcements are spread over their interval.
-fn announce_phase(n: u8) -> u64 {
-    ANNOUNCE.0 + u64::from(n) * 7
 }

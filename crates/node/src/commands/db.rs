@@ -49,7 +49,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Verify(at) => verify(&at.datadir),
         Command::Rebuild(at) => rebuild(&at.datadir),
-        Command::Reorg(args) => reorg(&args.at.datadir, args.to),
         Command::Stats(at) => stats(&at.datadir),
         Command::Reorg(reorg) => go_back(&reorg.at.datadir, reorg.to),
     }
@@ -122,20 +121,6 @@ fn go_back(directory: &Path, to: B256) -> Result<(), Failure> {
         "went back to block {number} {to}: it is head and final now (before: head {head}, final \
          {finalized}); the branch above it is not taken again, and the node that starts here will \
          sync the other one"
-    );
-    Ok(())
-}
-
-fn reorg(directory: &Path, to: B256) -> Result<(), Failure> {
-    let options = ChainOptions::new(None, place(directory));
-    let (mut chain, done) = landfall_chain::reorganise(options, to).map_err(opening)?;
-    chain.flush().map_err(Failure::storage)?;
-    let Reorganised { number, head, finalized } = done;
-    println!(
-        "block {number} {to} is head and final; {} blocks above it were left (the head was {head}, \
-         final was {finalized}). They stay in the log; their transactions are in no block of this \
-         node now. Start it again to follow the branch with more work",
-        head - number
     );
     Ok(())
 }
