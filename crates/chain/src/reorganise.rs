@@ -71,6 +71,8 @@ impl Chain {
         self.unshown.clear();
         self.show_layer(ForkChoice { head: hash, safe: hash, finalized: hash }, layer)?;
         self.forget_above(layer);
+        // Only the newest word counts: the branch that was left before may be the heavier one now.
+        self.left.retain(|_, at| *at != number + 1);
         self.left.insert(left, number + 1);
         Ok(())
     }

@@ -43,8 +43,8 @@ pub(crate) struct Blocks {
     builds: u64,
     /// A tree with the headers of branches that contradict what is final.
     rivals: Option<Tree>,
-    /// Built and not in the log: only with a bug that was planted.
-    held: Option<Box<Executed>>,
+    /// In the tree and not in the log: only with a bug that was planted.
+    held: Vec<Executed>,
 }
 
 impl Blocks {
@@ -167,9 +167,18 @@ impl Replica {
             waiting.header.extension.epoch
         };
         let epoch = usize::try_from(number).ok().and_then(|number| self.epochs.get(number));
-        let Some(epoch) = epoch else { return Ok(false) };
+        let Some(epoch) = epoch else {
+            if planted!(BusyIsInvalid) {
+                self.reject(now, hash, "its epoch is not here".into())?;
+            }
+            return Ok(false);
+        };
         match protocol(epoch.kind()).verify(epoch, &waiting.header, &self.tree, now) {
             Verdict::Valid => self.execute(now, hash),
+            Verdict::NotYet if planted!(BusyIsInvalid) => {
+                self.reject(now, hash, "not yet".into())?;
+                Ok(true)
+            }
             Verdict::NotYet => Ok(false),
             Verdict::BadSeal => {
                 let waiting = self.blocks.waiting.remove(&hash).expect("it is there");
@@ -202,7 +211,7 @@ impl Replica {
     /// True if the block left the waiting room.
     fn not_executed(&mut self, now: Time, hash: B256, error: ImportError) -> Result<bool, Halt> {
         match error {
-            ImportError::Unknown(_) if !planted!(BusyIsInvalid) => Ok(false),
+            ImportError::Unknown(_) => Ok(false),
             ImportError::Finalized(_) => {
                 self.blocks.waiting.remove(&hash);
                 Ok(true)
@@ -237,16 +246,25 @@ impl Replica {
         if !self.tree.has(&parent) || !self.tree.descends(parent, self.outbox.logged.finalized) {
             return Ok(());
         }
-        match self.chain.insert(*executed) {
-            Ok(_) => {}
-            Err(ImportError::Finalized(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        if planted!(BodyNotDurable | RecordWithoutBlocks) {
+            self.blocks.held.push(*executed);
+        } else if !self.insert(*executed)? {
+            return Ok(());
         }
         self.enter(seen(&waiting.block)?);
         if waiting.header.extension.epoch == self.epoch().number {
             self.feed(now, Input::Block { hash })?;
         }
         self.after_block(now, hash)
+    }
+
+    /// Puts an executed block into the log; false if finality has left it behind.
+    fn insert(&mut self, executed: Executed) -> Result<bool, Halt> {
+        match self.chain.insert(executed) {
+            Ok(_) => Ok(true),
+            Err(ImportError::Finalized(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn enter(&mut self, block: TreeBlock) {
@@ -286,7 +304,8 @@ impl Replica {
     /// matter; of a lottery its work is counted, and if it outweighs ours, a person must decide.
     fn pump_rival(&mut self, now: Time, hash: B256) -> Result<bool, Halt> {
         let parent = self.blocks.waiting[&hash].block.parent();
-        if !self.stands_beside(parent)? {
+        // What is logged will be shown first: until then our own branch may seem a rival.
+        if self.outbox.logged != self.shown || !self.stands_beside(parent)? {
             return Ok(false);
         }
         let waiting = &self.blocks.waiting[&hash];
@@ -440,24 +459,20 @@ impl Replica {
         if !self.tree.has(&parent) || !self.tree.descends(parent, self.outbox.logged.finalized) {
             return Ok(());
         }
-        if planted!(BuiltNotLogged) {
-            self.blocks.held = Some(executed);
-        } else {
-            match self.chain.insert(*executed) {
-                Ok(_) => {}
-                Err(ImportError::Finalized(_)) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
+        if planted!(BuiltNotLogged | RecordWithoutBlocks) {
+            self.blocks.held.push(*executed);
+        } else if !self.insert(*executed)? {
+            return Ok(());
         }
         self.enter(block);
         self.feed(now, Input::Built { hash })?;
         self.after_block(now, hash)
     }
 
-    /// With a planted bug, a built block enters the log when it is published.
-    pub(crate) fn insert_held(&mut self, hash: B256) -> Result<(), Halt> {
-        if let Some(executed) = self.blocks.held.take_if(|held| held.hash() == hash) {
-            self.chain.insert(*executed)?;
+    /// With a planted bug, blocks enter the log late.
+    pub(crate) fn insert_held(&mut self) -> Result<(), Halt> {
+        for executed in std::mem::take(&mut self.blocks.held) {
+            self.insert(executed)?;
         }
         Ok(())
     }

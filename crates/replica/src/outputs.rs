@@ -21,7 +21,7 @@ const QUEUED: usize = 65_536;
 enum Act {
     Send { to: Recipients, vote: Option<Vote>, body: Body },
     Publish(B256),
-    Show { choice: ForkChoice, proof: Option<FinalityProof> },
+    Show { choice: ForkChoice, proof: Option<FinalityProof>, logged: bool },
 }
 
 struct Queued {
@@ -152,8 +152,11 @@ impl Replica {
         self.check_choice(epoch, &choice, proof.as_ref())?;
         if planted!(FinalityNotLogged | FinalityLoggedLate) {
             self.outbox.logged = choice;
-            self.enqueue(epoch, Position::START, Act::Show { choice, proof });
+            self.enqueue(epoch, Position::START, Act::Show { choice, proof, logged: false });
             return Ok(());
+        }
+        if planted!(BodyNotDurable) {
+            self.insert_held()?;
         }
         if choice != self.outbox.logged || proof.is_some() {
             let bytes = proof.as_ref().map(|proof| (epoch, alloy_rlp::encode(proof).into()));
@@ -161,7 +164,8 @@ impl Replica {
             self.outbox.logged = choice;
         }
         let after = self.chain.end();
-        self.outbox.queue.push_back(Queued { after, epoch, act: Act::Show { choice, proof } });
+        let act = Act::Show { choice, proof, logged: true };
+        self.outbox.queue.push_back(Queued { after, epoch, act });
         Ok(())
     }
 
@@ -231,8 +235,14 @@ impl Replica {
             match act {
                 Act::Send { to, vote, body } => self.send(now, epoch, to, vote, body)?,
                 Act::Publish(hash) => self.publish(hash)?,
-                Act::Show { choice, proof } => {
-                    self.show(now, epoch, choice, proof)?;
+                Act::Show { choice, proof, logged } if planted!(FinalityLoggedLate) && !logged => {
+                    let bytes = proof.as_ref().map(|it| (epoch, alloy_rlp::encode(it).into()));
+                    self.chain.log_choice(choice, bytes)?;
+                    let act = Act::Show { choice, proof, logged: true };
+                    self.outbox.queue.push_back(Queued { after: self.chain.end(), epoch, act });
+                }
+                Act::Show { choice, .. } => {
+                    self.show(now, epoch, choice)?;
                     // The end of an epoch may have taken entries out of the queue.
                     at = 0;
                 }
@@ -307,7 +317,9 @@ impl Replica {
     }
 
     fn publish(&mut self, hash: B256) -> Result<(), Halt> {
-        self.insert_held(hash)?;
+        if planted!(BuiltNotLogged) {
+            self.insert_held()?;
+        }
         if self.config.alone {
             return Ok(());
         }
@@ -325,13 +337,7 @@ impl Replica {
         now: Time,
         epoch: u64,
         choice: ForkChoice,
-        proof: Option<FinalityProof>,
     ) -> Result<(), Halt> {
-        if planted!(FinalityLoggedLate) {
-            let bytes = proof.as_ref().map(|proof| (epoch, alloy_rlp::encode(proof).into()));
-            self.chain.log_choice(choice, bytes)?;
-            self.outbox.durable = self.chain.sync().map_err(|e| Halt::Store(e.to_string()))?;
-        }
         let moved = choice.finalized != self.shown.finalized;
         self.shown = choice;
         let adopted = if planted!(FinalityNotLogged) {
@@ -381,6 +387,9 @@ impl Replica {
         let durable = self.chain.finish_sync(done);
         self.outbox.durable = durable.map_err(|error| Halt::Store(error.to_string()))?;
         self.outbox.syncing = false;
+        if planted!(RecordWithoutBlocks) {
+            self.insert_held()?;
+        }
         Ok(())
     }
 

@@ -10,7 +10,9 @@ use landfall_consensus::pbft::{Message, Pbft};
 use landfall_consensus::{
     Body, Context, Engine, FinalityProof, Input, Output, Record, Start, Tree, protocol,
 };
-use landfall_types::{Epoch, NodeId, Params, PbftParams, SignedVote, Span, Step, Time};
+use landfall_types::{
+    Certificate, Epoch, NodeId, Params, PbftParams, SignedVote, Span, Step, Time, Vote,
+};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -85,7 +87,9 @@ impl Node {
         let debug = format!("{engine:?}");
         let engine = text::timeless(text::from_field(&debug, " finalized: "));
         let engine = text::without(&engine, " published: ", ",");
+        let engine = text::without(&engine, "signatures: [", "]");
         let record = text::timeless(&format!("{:?}", durable.record));
+        let record = text::without(&record, "signatures: [", "]");
         format!("{me} {engine} {record} {} {building:?}", durable.crashes)
     }
 }
@@ -126,6 +130,8 @@ pub struct Cluster {
     nodes: Interned<String, Node>,
     messages: Interned<Vec<u8>, Said>,
     networks: Interned<Vec<u32>, Vec<u32>>,
+    /// The first of those that prove the same by as many signers.
+    certificates: HashMap<(Vote, usize), Certificate>,
     /// Of each network, with the liar's messages, by kind and content.
     heard: HashMap<u32, Rc<Vec<Vec<u32>>>>,
     #[allow(clippy::type_complexity, reason = "a cache")]
@@ -154,6 +160,7 @@ impl Cluster {
             nodes: Interned::new(),
             messages: Interned::new(),
             networks: Interned::new(),
+            certificates: HashMap::new(),
             heard: HashMap::new(),
             steps: HashMap::new(),
             initial: State { nodes: [0; MEMBERS - 1], network: 0, crashes: 0 },
@@ -298,6 +305,7 @@ impl Cluster {
         match output {
             Output::Persist(record) => run.node.durable.record = Some(record),
             Output::Send { vote: Some(vote), body: Body::Pbft(message), .. } => {
+                let message = self.represented(message);
                 let signed = |nonce| sign(id(me), vote, nonce);
                 let said = |nonce| Said { vote: signed(nonce), message: message.clone() };
                 // Own votes come back, signed.
@@ -329,6 +337,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// A round change with the first certificate known that proves the same.
+    fn represented(&mut self, message: Message) -> Message {
+        let Message::RoundChange { prepared: Some(prepared) } = message else { return message };
+        let key = (prepared.vote, prepared.signatures.len());
+        let prepared = Some(self.certificates.entry(key).or_insert(prepared).clone());
+        Message::RoundChange { prepared }
+    }
+
     fn number(&mut self, said: Said) -> u32 {
         let mut key = alloy_rlp::encode(said.vote);
         key.extend(alloy_rlp::encode(Body::Pbft(said.message.clone())));
@@ -343,7 +359,8 @@ impl Cluster {
         }
         let mut all = self.networks.get(network).clone();
         let honest: Vec<_> = all.iter().map(|said| self.messages.get(*said).clone()).collect();
-        for said in self.liar.menu(&self.epoch, &honest) {
+        for mut said in self.liar.menu(&self.epoch, &honest) {
+            said.message = self.represented(said.message);
             all.push(self.number(said));
         }
         let mut sets: BTreeMap<_, Vec<u32>> = BTreeMap::new();
@@ -367,8 +384,9 @@ impl Cluster {
     fn hear(&mut self, local: u32, set: &[u32]) -> Result<Vec<Do>, (Do, String)> {
         let me = id(self.nodes.get(local).me);
         let signer = |it: &Self, message: u32| it.messages.get(message).vote.signer;
-        let others: Vec<u32> =
+        let mut others: Vec<u32> =
             set.iter().copied().filter(|message| signer(self, *message) != me).collect();
+        others.sort_by_key(|message| (signer(self, *message) != id(self.bounds.liar), *message));
         let changes = others
             .first()
             .is_some_and(|one| self.messages.get(*one).vote.vote.position.step == Step::RoundChange);
