@@ -14,7 +14,7 @@ use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
 use landfall_chain::pool::Recovered;
 use landfall_chain::store::SplitMix;
 use landfall_chain::{Attributes, Chain, ChainOptions, Place};
-use landfall_types::ForkChoice;
+use landfall_types::{Extension, ForkChoice};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -157,7 +157,10 @@ fn make(directory: &Path, accounts: u64, blocks: u64) -> Outcome<()> {
     for number in 1..=blocks {
         let attributes = Attributes {
             gas_limit: 1_000_000_000,
-            milliseconds: started + number * 1_000,
+            extension: Extension {
+                milliseconds: started + number * 1_000,
+                ..Extension::default()
+            },
             ..Attributes::default()
         };
         let sender = holder(number % accounts);

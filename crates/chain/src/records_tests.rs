@@ -256,7 +256,8 @@ fn every_executed_block_on_the_final_one_is_there_after_a_crash_parents_first() 
             assert!(*hash == trunk[3] || before.into_iter().any(|other| *other == parent));
         }
         let mut sorted = found.clone();
-        (sorted.sort(), want.sort());
+        sorted.sort();
+        want.sort();
         assert_eq!(sorted, want, "neither {beside_final} nor {lost}");
         world.chain.flush().unwrap();
         assert!(!hashes(&world.chain).contains(&trunk[3]), "the views hold it");

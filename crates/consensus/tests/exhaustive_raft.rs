@@ -20,3 +20,24 @@ fn three_nodes_two_heights_three_terms_and_a_crash() {
         Err(violation) => panic!("{}\n{}", violation.what, violation.path.join("\n")),
     }
 }
+
+#[cfg(feature = "planted")]
+#[test]
+fn bugs() {
+    use landfall_consensus::{Bug, plant};
+    for bug in [Bug::QuorumOffByOne, Bug::VotesBySignature, Bug::RaftForgetsVote, Bug::RaftNoLogComparison, Bug::RaftNoCurrentTerm, Bug::RaftTermInBlock] {
+        for (terms, heights, crashes) in [(2,1,0),(3,1,1),(4, 1, 0)] {
+            plant(Some(bug));
+            let mut cluster = Cluster::new(Bounds { terms, heights, crashes });
+            let begun = std::time::Instant::now();
+            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| explore(&mut cluster, 1_000_000)));
+            plant(None);
+            let t = begun.elapsed();
+            match found {
+                Err(_) => println!("{bug:?} {terms} {heights} {crashes}: too many {t:?}"),
+                Ok(Ok(size)) => println!("{bug:?} {terms} {heights} {crashes}: not found {size:?} {t:?}"),
+                Ok(Err(v)) => println!("{bug:?} {terms} {heights} {crashes}: {} after {} states, {} steps {t:?}", v.what, v.states, v.path.len()),
+            }
+        }
+    }
+}

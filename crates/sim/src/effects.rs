@@ -136,7 +136,10 @@ impl World<'_> {
             JobKind::Sync if slow_disk => draw.below(2_500),
             JobKind::Sync | JobKind::Flush => 1 + draw.below(if rare { 200 } else { 20 }),
             JobKind::Execute | JobKind::Build if slow_jobs => draw.below(3_000),
-            JobKind::Execute | JobKind::Build => 1 + draw.below(if rare { 500 } else { 60 }),
+            JobKind::Build => {
+                1 + self.setup.slow_build + draw.below(if rare { 500 } else { 60 })
+            }
+            JobKind::Execute => 1 + draw.below(if rare { 500 } else { 60 }),
             JobKind::Sign => draw.below(3),
             JobKind::Recover => draw.below(4),
         }

@@ -142,6 +142,8 @@ pub(crate) struct Setup {
     pub patience: u64,
     /// A segment of the log ends beyond this size.
     pub segment_bytes: u64,
+    /// Making a block takes this much longer, on every node and for ever, in milliseconds.
+    pub slow_build: u64,
 }
 
 /// Work of the first block: hashes that finding it takes on the average.
@@ -151,6 +153,8 @@ pub(crate) const SUBSIDY: (u64, u64) = (2_000_000_000, 60);
 
 const ROUND_TIMEOUT_MAX: u64 = 16_000;
 const ELECTION: u64 = 2_000;
+/// Longer than any engine takes to repeat what it wants, shorter than a round.
+const SLOW_BUILD: u64 = 1_100;
 
 impl Setup {
     /// Draws everything that is constant in a history.
@@ -182,6 +186,7 @@ impl Setup {
             partition,
             patience: Self::draw_patience(scenario, nodes, interval),
             segment_bytes: [16 << 10, 128 << 10, 256 << 20][random.below(3) as usize],
+            slow_build: if random.chance(33) && !pow { SLOW_BUILD } else { 0 },
         }
     }
 

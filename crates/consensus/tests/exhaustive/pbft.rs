@@ -78,6 +78,10 @@ struct Node {
 }
 
 impl Node {
+    fn is_in_round_zero(&self) -> bool {
+        self.engine.describe().contains(", round 0,")
+    }
+
     /// What can still change behaviour.
     fn text(&self) -> String {
         let Self { me, engine, durable, building, .. } = self;
@@ -86,8 +90,12 @@ impl Node {
         }
         let debug = format!("{engine:?}");
         let engine = text::timeless(text::from_field(&debug, " finalized: "));
-        let engine = text::without(&engine, " published: ", ",");
-        let engine = text::without(&engine, "signatures: [", "]");
+        let mut engine = text::without(&engine, "signatures: [", "]");
+        engine = text::without(&engine, " published: ", ",");
+        if !self.is_in_round_zero() {
+            engine = text::without(&engine, " rounds: ", " justifications: ");
+            engine = text::without(&engine, " published: ", "}}");
+        }
         let record = text::timeless(&format!("{:?}", durable.record));
         let record = text::without(&record, "signatures: [", "]");
         format!("{me} {engine} {record} {} {building:?}", durable.crashes)
@@ -264,6 +272,9 @@ impl Cluster {
             }
         }
         let (me, now, acts) = (run.node.me, run.node.now, run.acts);
+        if run.node.durable.crashes == self.bounds.crashes {
+            run.cuts.clear();
+        }
         let node = run.node;
         let whole = (self.nodes.number(node.text(), || node), run.said);
         let mut cuts: Vec<End> = Vec::new();
@@ -427,7 +438,7 @@ impl Cluster {
             return Ok(choices);
         }
         choices.push(Do::Repeat);
-        if node.engine.describe().contains("round 0, accepted") {
+        if node.is_in_round_zero() {
             choices.push(Do::Timeout);
         }
         if node.building.is_some() {

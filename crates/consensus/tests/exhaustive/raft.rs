@@ -302,6 +302,7 @@ impl Cluster {
     /// The states that a step and the crashes in it lead to.
     fn end(&mut self, run: Run) -> Result<Rc<Outcome>, String> {
         let (me, now) = (run.node.me, run.node.now);
+        let run = if self.bounds.crashes == 0 { Run { cuts: Vec::new(), ..run } } else { run };
         let whole = (self.local(run.node), run.said);
         let mut cuts: Vec<End> = Vec::new();
         for (durable, said) in run.cuts {

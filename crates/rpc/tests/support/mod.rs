@@ -11,7 +11,7 @@ use alloy_primitives::{Address, B256, Signature, TxHash, address};
 use landfall_chain::pool::{HeadInfo, Order, Pool, PoolError, PoolLimits, Recovered, recover};
 use landfall_chain::{Attributes, Chain, ChainOptions, ChainReader, Place, store::TestDisk};
 use landfall_rpc::{Answer, Backend, Event, PoolDoor, RpcConfig, ServerHandle};
-use landfall_types::{ForkChoice, Transaction, parse_genesis};
+use landfall_types::{Extension, ForkChoice, Transaction, parse_genesis};
 use landfall_wallet::{DerivationPath, Keyring, Mnemonic};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ impl TestNode {
         let head = self.door.chain.head();
         let milliseconds = (head.block.block.header.timestamp + 1) * 1_000;
         let attributes = Attributes {
-            milliseconds,
+            extension: Extension { milliseconds, ..Extension::default() },
             gas_limit: 30_000_000,
             prev_randao: B256::repeat_byte(head.number() as u8),
             ..Attributes::default()
