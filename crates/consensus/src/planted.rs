@@ -56,20 +56,12 @@ bugs! {
     RulesOfRunningInstance,
     /// A block that cannot be executed yet is remembered as invalid (row 12).
     BusyIsInvalid,
-    /// Messages from and to non-members pass (row 14).
-    NoFilterOfMembers,
     /// The same `Build` again starts the job anew (row 15).
     BuildRestarts,
-    /// The host chooses the time of a block (row 17).
-    TimeFromHost,
     /// Nobody announces its finalized height (row 23).
     NoStatus,
     /// A block is asked for once (row 24).
     FetchOnce,
-    /// Outputs of an ended instance are performed (row 27).
-    StaleInstanceOutputs,
-    /// The next epoch starts when its parent is head, not when it is final (row 28).
-    EarlyEpoch,
     /// A node that lost its log votes under its old identity (row 36).
     DiskLoss,
     /// A vote is sent before the block it is for is durable.

@@ -41,3 +41,19 @@ fn bugs() {
         }
     }
 }
+
+#[cfg(feature = "planted")]
+#[test]
+fn guided() {
+    use exhaustive::Model;
+    landfall_consensus::plant(Some(landfall_consensus::Bug::RaftNoCurrentTerm));
+    let mut c = Cluster::new(Bounds { terms: 4, heights: 1, crashes: 0 });
+    let mut s = c.initial();
+    for (n, what) in [(0,"Campaign"),(1,"Hear"),(0,"Hear"),(0,"Built"),(2,"Heard(1)"),(2,"Campaign"),(1,"Hear("),(2,"Hear("),(2,"Built"),(0,"Heard(2)"),(0,"Campaign"),(1,"Hear("),(0,"Hear("),(1,"Hear("),(0,"Hear("),(2,"Heard(3)"),(2,"Campaign"),(1,"Hear("),(2,"Hear("),(1,"Hear("),(2,"Hear(")] {
+        let next = match c.next(s) { Ok(n) => n, Err(e) => panic!("{e:?}") };
+        let found: Vec<_> = next.iter().filter(|(a, _)| a.0 == n && format!("{:?}", a.1).starts_with(what)).collect();
+        println!("--- {n} {what}: {} of {:?}", found.len(), next.iter().map(|x| format!("{:?}", x.0)).collect::<Vec<_>>());
+        s = found.last().unwrap().1;
+        println!("{}", c.show(s));
+    }
+}

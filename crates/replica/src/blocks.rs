@@ -62,6 +62,16 @@ impl Blocks {
         self.invalid_hashes.contains(hash).then(found)?.map(|(_, why)| why.as_str())
     }
 
+    /// Whether a block stands on another one, through blocks that wait, or is it.
+    fn leads_to(&self, hash: B256, below: B256) -> bool {
+        let mut at = hash;
+        while at != below {
+            let Some(waiting) = self.waiting.get(&at) else { return false };
+            at = waiting.block.parent();
+        }
+        true
+    }
+
     /// The missing block below a waiting one.
     pub fn root_of(&self, hash: &B256) -> B256 {
         let mut at = *hash;
@@ -105,10 +115,10 @@ impl Replica {
             return Ok(());
         };
         let missing = !self.is_known(&parent)? && !self.blocks.is_waiting(&parent);
-        // Of an agreement, what is not above the finalised block can never matter.
+        // Of an agreement, what is not above the finalised block matters only if it is final too.
         let floor = self.height(&self.shown.finalized);
         if missing && Height(block.number()) <= floor && self.epoch().kind().is_agreement() {
-            return Ok(());
+            return self.check_beside_final(&block);
         }
         self.blocks.waiting.insert(hash, Waiting { block, header, from, executing: false });
         if missing {
@@ -312,6 +322,7 @@ impl Replica {
         let number = usize::try_from(waiting.header.extension.epoch).unwrap_or(usize::MAX);
         let epoch = self.epochs.get(number).filter(|epoch| epoch.kind() == Kind::Pow);
         let (Some(epoch), Some(rivals)) = (epoch, &mut self.blocks.rivals) else {
+            self.check_beside_final(&waiting.block)?;
             self.blocks.waiting.remove(&hash);
             return Ok(true);
         };
@@ -330,6 +341,24 @@ impl Replica {
         self.sync.arrived(&hash);
         self.weigh_rival(hash)?;
         Ok(true)
+    }
+
+    /// A block beside what is final here, on the way down from a block that a proof makes final:
+    /// then two branches are final.
+    fn check_beside_final(&self, block: &Block) -> Result<(), Halt> {
+        let hash = block.hash();
+        if !self.sync.proven().any(|proven| self.blocks.leads_to(*proven, hash)) {
+            return Ok(());
+        }
+        let (number, finalized) = (Height(block.number()), self.height(&self.shown.finalized));
+        let height = number.min(finalized);
+        let below = || self.tree.ancestor(block.parent(), height).unwrap_or(hash);
+        let theirs = if number <= finalized { hash } else { below() };
+        let ours = self.reader.hash_at(height.0).map_err(|e| Halt::Store(e.to_string()))?;
+        match ours.filter(|ours| *ours != theirs) {
+            Some(ours) => Err(Halt::ConflictingProofs { height, ours, theirs }),
+            None => Ok(()),
+        }
     }
 
     /// Whether a block is known on a branch beside what is final, or is where such a branch leaves
@@ -373,7 +402,6 @@ impl Replica {
 
     pub(crate) fn begin_build(
         &mut self,
-        now: Time,
         parent: B256,
         time: Time,
         extension: Bytes,
@@ -392,7 +420,6 @@ impl Replica {
         let height = self.height(&parent).next();
         let withdrawals =
             protocol(epoch.kind()).withdrawals(epoch, height, self.config.beneficiary);
-        let time = if planted!(TimeFromHost) { now } else { time };
         let attributes = Attributes {
             beneficiary: self.config.beneficiary,
             gas_limit: self.config.gas_limit,

@@ -69,9 +69,7 @@ impl Outbox {
 
     /// Drops the fork choices of the instance that ends: they would come after the next one's.
     pub fn end_of_epoch(&mut self) {
-        if !planted!(StaleInstanceOutputs) {
-            self.queue.retain(|queued| !matches!(queued.act, Act::Show { .. }));
-        }
+        self.queue.retain(|queued| !matches!(queued.act, Act::Show { .. }));
     }
 
     /// Stands on what the chain shows, after it was changed outside consensus.
@@ -115,7 +113,7 @@ impl Replica {
                     self.log_choice(epoch, self.held(choice), proof)?;
                 }
                 Output::Build { parent, time, extension, difficulty } => {
-                    self.begin_build(now, parent, time, extension, difficulty)?;
+                    self.begin_build(parent, time, extension, difficulty)?;
                 }
                 Output::Fetch { hash, from } => self.want(now, hash, from),
                 Output::Report(evidence) => self.report(evidence),
@@ -349,14 +347,12 @@ impl Replica {
         let promoted = followed.map_err(|error| Halt::Store(error.to_string()))?;
         self.effects.push(Effect::Shown { adopted, promoted });
         let last = self.epoch().last;
-        let of = if planted!(EarlyEpoch) { choice.head } else { choice.finalized };
-        if self.height(&of) >= last && self.epoch().number == epoch {
-            let last = self.tree.ancestor(of, last).expect("above the end of the epoch");
-            self.next_epoch(now, last)?;
+        if self.height(&choice.finalized) >= last && self.epoch().number == epoch {
+            self.next_epoch(now, choice.finalized)?;
         } else {
             self.tell_pending(now)?;
         }
-        if moved && !planted!(EarlyEpoch | StaleInstanceOutputs) {
+        if moved {
             self.prune();
         }
         Ok(())

@@ -11,7 +11,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::Decodable;
 use landfall_chain::{Chain, ChainReader};
 use landfall_consensus::{
-    Archive, Context, Engine, FinalityProof, ForkChoice, Input, Record, SealedHeader, Start, Tree,
+    Archive, Context, Engine, FinalityProof, ForkChoice, Input, Output, Record, SealedHeader, Start, Tree,
     TreeBlock, planted, protocol,
 };
 use landfall_types::{Anchor, Block, Epoch, Extension, Height, NodeId, Schedule, Span, Time};
@@ -414,7 +414,7 @@ fn past_epochs(reader: &ChainReader, config: &Config) -> Result<Vec<Epoch>, Halt
     }
 }
 
-type Started = (Box<dyn Engine>, Vec<landfall_consensus::Output>);
+type Started = (Box<dyn Engine>, Vec<Output>);
 
 fn start(
     epoch: &Epoch,
@@ -451,6 +451,8 @@ fn start(
         },
         &mut out,
     );
+    let quiet = out.iter().all(|output| matches!(output, Output::Adopt { .. }));
+    assert!(quiet, "a start says nothing but the fork choice that was lost: {out:?}");
     Ok((engine, out))
 }
 

@@ -132,13 +132,13 @@ impl World<'_> {
             return 1 + exponential(draw, mean.saturating_to::<u64>().min(1 << 32));
         }
         let rare = draw.chance(8);
+        let stalled = self.stalled_until.saturating_sub(self.now);
         match kind {
+            JobKind::Execute | JobKind::Build if stalled > 0 => stalled + draw.below(60),
             JobKind::Sync if slow_disk => draw.below(2_500),
             JobKind::Sync | JobKind::Flush => 1 + draw.below(if rare { 200 } else { 20 }),
             JobKind::Execute | JobKind::Build if slow_jobs => draw.below(3_000),
-            JobKind::Build => {
-                1 + self.setup.slow_build + draw.below(if rare { 500 } else { 60 })
-            }
+            JobKind::Build => 1 + self.setup.slow_build + draw.below(if rare { 500 } else { 60 }),
             JobKind::Execute => 1 + draw.below(if rare { 500 } else { 60 }),
             JobKind::Sign => draw.below(3),
             JobKind::Recover => draw.below(4),

@@ -15,7 +15,7 @@ use crate::transactions::ACCOUNTS;
 use landfall_chain::store::{MemoryViews, TestDisk};
 use landfall_consensus::Random;
 use landfall_replica::{Halt, Job};
-use landfall_types::NodeId;
+use landfall_types::{Kind, NodeId};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -25,6 +25,9 @@ const FAULTY_SHARE: u64 = 80;
 const FAULTY_MOST: Moment = 1_200_000;
 /// Faults that a history has before it heals, if they do not take too long.
 const FAULTS_LEAST: u64 = 20;
+/// How long nothing is executed before some histories heal: a timeout without an upper bound has
+/// doubled often by then.
+const STALL: Moment = 400_000;
 /// Events that no history needs: something talks to itself.
 const EVENTS_MOST: u64 = 4_000_000;
 
@@ -92,6 +95,8 @@ pub(crate) enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Faulty,
+    /// Nothing is executed: rounds fail, and their timeouts grow. Then it heals.
+    Stalled,
     /// Healed at a moment, when so many heights were final somewhere.
     Healed {
         at: Moment,
@@ -120,6 +125,8 @@ pub(crate) struct World<'a> {
     pub jobs: Random,
     pub lies: Random,
     clients: Random,
+    /// Until then executing and building do not end.
+    pub stalled_until: Moment,
     /// Not before this is the network parted for long again.
     pub whole_from: Moment,
     pub checker: Checker,
@@ -161,6 +168,7 @@ impl<'a> World<'a> {
             stats: Stats::default(),
             violation: None,
             whole_from: 0,
+            stalled_until: 0,
             now: 0,
             phase: Phase::Faulty,
             trace: seed,
@@ -397,10 +405,19 @@ impl<'a> World<'a> {
                 let top = self.checker.top();
                 let enough = top * 100 >= self.scenario.heights * FAULTY_SHARE
                     && self.stats.fault_count() >= FAULTS_LEAST;
-                if enough || self.now > FAULTY_MOST {
-                    self.heal();
-                    self.phase = Phase::Healed { at: self.now, height: top };
-                    self.tell(|| format!("healed at height {top}"));
+                let stalls =
+                    self.setup.classes.contains(&Class::SlowJobs) && self.scenario.runs(Kind::Pbft);
+                if enough && stalls {
+                    self.stalled_until = self.now + STALL;
+                    self.phase = Phase::Stalled;
+                    self.tell(|| "nothing is executed for a long time".into());
+                } else if enough || self.now > FAULTY_MOST {
+                    self.begin_healing();
+                }
+            }
+            Phase::Stalled => {
+                if self.now > self.stalled_until {
+                    self.begin_healing();
                 }
             }
             Phase::Healed { at, height } => {
@@ -424,6 +441,13 @@ impl<'a> World<'a> {
             }
             Phase::Over => {}
         }
+    }
+
+    fn begin_healing(&mut self) {
+        let height = self.checker.top();
+        self.heal();
+        self.phase = Phase::Healed { at: self.now, height };
+        self.tell(|| format!("healed at height {height}"));
     }
 
     /// Whether faults are over.

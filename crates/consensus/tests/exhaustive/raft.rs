@@ -5,7 +5,7 @@
 use super::{Interned, Model, text};
 use crate::network::{GENESIS, block_on, epoch, genesis, id, sign};
 use alloy_primitives::B256;
-use landfall_consensus::raft::{Message, Raft};
+use landfall_consensus::raft::{Last, Message, Raft};
 use landfall_consensus::{
     Body, Context, Engine, FinalityProof, Input, Output, Recipients, Record, Start, Tree,
 };
@@ -135,7 +135,7 @@ enum Said {
 enum Kind {
     Append,
     Ack,
-    Candidacy,
+    Candidacy(Last),
     Grant,
 }
 
@@ -288,7 +288,7 @@ impl Cluster {
             }
             Do::Hear(message) => {
                 let (said, input) = self.messages.get(message).clone();
-                if matches!(said, Said::Vote { kind: Kind::Candidacy, .. }) {
+                if matches!(said, Said::Vote { kind: Kind::Candidacy(_), .. }) {
                     // Whatever leader it heard, it was long ago.
                     run.node.now += LONG;
                 }
@@ -356,7 +356,9 @@ impl Cluster {
                 let (kind, message) = match message {
                     Message::Append { .. } => (Kind::Append, Message::Append { proof: None }),
                     Message::Ack => (Kind::Ack, Message::Ack),
-                    Message::Candidacy { last } => (Kind::Candidacy, Message::Candidacy { last }),
+                    Message::Candidacy { last } => {
+                        (Kind::Candidacy(last), Message::Candidacy { last })
+                    }
                     Message::Grant => (Kind::Grant, Message::Grant),
                     other => return Err(format!("a vote with {other:?}")),
                 };
@@ -431,7 +433,7 @@ impl Cluster {
                             Some(tip) => self.tree.descends(vote.hash, tip),
                             None => facts.term <= term,
                         },
-                        Kind::Candidacy => facts.term <= term,
+                        Kind::Candidacy(_) => facts.term <= term,
                         Kind::Grant => facts.term == term && facts.role == Role::Candidate,
                         Kind::Ack => {
                             facts.term == term
