@@ -154,9 +154,10 @@ impl Sealer {
                 self.note(trouble);
             }
         }
-        let fatal = self.fatal.take();
-        let ended = self.end();
-        fatal.map_or(ended, Err)
+        match self.fatal.take() {
+            Some(fatal) => self.abandon(fatal),
+            None => self.end(),
+        }
     }
 
     async fn wake(&mut self) -> Wake {
@@ -189,13 +190,19 @@ impl Sealer {
         self.stopping = true;
     }
 
-    fn end(mut self) -> Result<(), String> {
+    /// Stops where it stands: nothing more is written.
+    fn abandon(mut self, fatal: String) -> Result<(), String> {
         if let Some(flush) = self.flushing.take() {
+            // Whatever became of it: the views are made good from the log.
+            drop(flush.join());
+        }
+        Err(fatal)
+    }
+
+    fn end(mut self) -> Result<(), String> {
+        while let Some(flush) = self.flushing.take() {
             let done = flush.join().expect("a flush does not panic");
             self.step(Input::Done(Done::Flushed(done))).map_err(|trouble| self.note(trouble))?;
-        }
-        if self.fatal.is_some() {
-            return Ok(());
         }
         self.replica.into_chain().flush().map_err(|error| error.to_string())
     }
