@@ -157,10 +157,7 @@ fn make(directory: &Path, accounts: u64, blocks: u64) -> Outcome<()> {
     for number in 1..=blocks {
         let attributes = Attributes {
             gas_limit: 1_000_000_000,
-            extension: Extension {
-                milliseconds: started + number * 1_000,
-                ..Extension::default()
-            },
+            extension: Extension { milliseconds: started + number * 1_000, ..Extension::default() },
             ..Attributes::default()
         };
         let sender = holder(number % accounts);
