@@ -56,6 +56,8 @@ bugs! {
     RulesOfRunningInstance,
     /// A block that cannot be executed yet is remembered as invalid (row 12).
     BusyIsInvalid,
+    /// Messages from and to non-members pass, and whoever is no member votes too (row 14).
+    NoFilterOfMembers,
     /// The same `Build` again starts the job anew (row 15).
     BuildRestarts,
     /// Nobody announces its finalized height (row 23).

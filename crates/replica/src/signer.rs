@@ -98,3 +98,63 @@ impl Signer for KeySigner {
         self.sign_digest(seal_digest(hash, chain))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAIN: B256 = B256::repeat_byte(7);
+
+    fn vote(step: Step, round: u64, hash: u8) -> Vote {
+        let position = Position { epoch: 2, step, height: Height(5), round };
+        Vote { position, hash: B256::repeat_byte(hash), context: B256::ZERO }
+    }
+
+    fn signer() -> KeySigner {
+        KeySigner::new(&[9; 32]).unwrap()
+    }
+
+    #[test]
+    fn signs_a_vote_again_and_another_at_its_position_never() {
+        let signer = signer();
+        let first = vote(Step::Prepare, 0, 1);
+        let signature = signer.sign(&first, CHAIN).unwrap();
+        assert_eq!(landfall_light::recover(first.digest(CHAIN), &signature), Some(signer.id()));
+        let other_hash = vote(Step::Prepare, 0, 2);
+        let other_context = Vote { context: B256::repeat_byte(1), ..first };
+        for other in [other_hash, other_context] {
+            assert_eq!(signer.sign(&other, CHAIN), Err(Refused(first.position)));
+        }
+        assert_eq!(signer.sign(&first, CHAIN), Ok(signature), "after a refusal too");
+        for elsewhere in [vote(Step::Prepare, 1, 2), vote(Step::Commit, 0, 2)] {
+            assert!(signer.sign(&elsewhere, CHAIN).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_guard_forgets_the_oldest_positions_and_keeps_the_newest() {
+        let signer = signer();
+        let rounds = GUARDED as u64 + 10;
+        for round in 0..rounds {
+            signer.sign(&vote(Step::Prepare, round, 1), CHAIN).unwrap();
+        }
+        assert_eq!(signer.signed.lock().len(), GUARDED);
+        assert!(signer.sign(&vote(Step::Prepare, rounds - 1, 2), CHAIN).is_err());
+        assert!(signer.sign(&vote(Step::Prepare, 10, 2), CHAIN).is_err());
+    }
+
+    #[test]
+    fn a_seal_is_no_vote_and_is_of_one_chain() {
+        let (signer, hash) = (signer(), B256::repeat_byte(3));
+        let seal = signer.sign_block(hash, CHAIN);
+        assert_eq!(signer.recover(seal_digest(hash, CHAIN), &seal), Some(signer.id()));
+        assert_ne!(signer.recover(seal_digest(hash, B256::ZERO), &seal), Some(signer.id()));
+        assert_ne!(signer.recover(hash, &seal), Some(signer.id()));
+    }
+
+    #[test]
+    fn zero_and_the_order_of_the_curve_are_no_keys() {
+        assert!(KeySigner::new(&[0; 32]).is_err());
+        assert!(KeySigner::new(&[0xff; 32]).is_err());
+    }
+}

@@ -133,7 +133,7 @@ impl Raft {
         let mut engine = Self {
             epoch: start.epoch.clone(),
             me: start.me,
-            member: start.epoch.has_member(&start.me),
+            member: start.epoch.has_member(&start.me) || crate::planted!(NoFilterOfMembers),
             random: Random::new(start.seed ^ low_bits(&start.me) ^ start.epoch.number),
             written: record.clone(),
             record,
