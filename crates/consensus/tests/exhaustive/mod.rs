@@ -108,15 +108,29 @@ fn path_to<M: Model>(model: &mut M, order: &[(M::State, usize)], end: usize) -> 
     path
 }
 
+/// What a search finds with a bug planted, which must be a violation.
+#[cfg(feature = "planted")]
+pub fn expect_found<M: Model>(bug: landfall_consensus::Bug, mut model: M, what: &str) {
+    landfall_consensus::plant(Some(bug));
+    let found = explore(&mut model, 1_000_000);
+    landfall_consensus::plant(None);
+    let violation = found.expect_err("the bug breaks nothing within these bounds");
+    println!("{bug:?}: {} after {} states:", violation.what, violation.states);
+    println!("{}", violation.path.join("\n"));
+    assert!(violation.what.contains(what), "{}", violation.what);
+}
+
 /// Values by number, and numbers by key.
 pub struct Interned<K, V> {
     numbers: HashMap<K, u32>,
     values: Vec<V>,
+    /// Of some keys, the last value that was not kept.
+    others: HashMap<u32, V>,
 }
 
 impl<K: Eq + Hash, V> Interned<K, V> {
     pub fn new() -> Self {
-        Self { numbers: HashMap::new(), values: Vec::new() }
+        Self { numbers: HashMap::new(), values: Vec::new(), others: HashMap::new() }
     }
 
     /// The number of a key; the value of the first with this key is kept.
@@ -126,6 +140,20 @@ impl<K: Eq + Hash, V> Interned<K, V> {
             self.values.push(value());
             fresh
         })
+    }
+
+    /// The same, and a later value with this key is kept beside the first.
+    pub fn number_of(&mut self, key: K, value: V) -> u32 {
+        if let Some(number) = self.numbers.get(&key) {
+            self.others.insert(*number, value);
+            return *number;
+        }
+        self.number(key, || value)
+    }
+
+    /// Another value of the same key, if there was one.
+    pub fn other(&self, number: u32) -> Option<&V> {
+        self.others.get(&number)
     }
 
     pub fn get(&self, number: u32) -> &V {

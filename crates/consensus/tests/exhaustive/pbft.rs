@@ -13,7 +13,7 @@ use landfall_consensus::{
 use landfall_types::{
     Certificate, Epoch, NodeId, Params, PbftParams, SignedVote, Span, Step, Time, Vote,
 };
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 const MEMBERS: usize = 4;
@@ -113,6 +113,7 @@ pub struct Said {
 type End = (u32, Vec<u32>);
 
 /// A step, and the crashes between its outputs.
+#[derive(Debug, PartialEq)]
 struct Outcome {
     whole: End,
     cuts: Vec<End>,
@@ -145,6 +146,8 @@ pub struct Cluster {
     #[allow(clippy::type_complexity, reason = "a cache")]
     steps: HashMap<(u32, Do), Result<Rc<Outcome>, String>>,
     initial: State,
+    /// The round of every proof that decided something.
+    pub proven: BTreeSet<u64>,
 }
 
 impl Cluster {
@@ -172,13 +175,14 @@ impl Cluster {
             heard: HashMap::new(),
             steps: HashMap::new(),
             initial: State { nodes: [0; MEMBERS - 1], network: 0, crashes: 0 },
+            proven: BTreeSet::new(),
         };
         let finalized = genesis().hash;
         let honest = (1..=MEMBERS as u8).filter(|n| *n != bounds.liar);
         for (place, me) in honest.enumerate() {
             let durable = Durable { record: None, finalized, proof: None, crashes: 0 };
             let node = it.start(me, durable, GENESIS + SHORT);
-            it.initial.nodes[place] = it.nodes.number(node.text(), || node);
+            it.initial.nodes[place] = it.nodes.number_of(node.text(), node);
         }
         it.initial.network = it.networks.number(Vec::new(), Vec::new);
         it
@@ -229,18 +233,34 @@ impl Cluster {
         }
     }
 
+    /// Takes every step again from another node with the same text, and says how many there were:
+    /// what the text leaves out must not matter.
+    pub fn audit(&mut self) -> usize {
+        let steps: Vec<_> =
+            self.steps.iter().map(|(key, end)| (key.clone(), end.clone())).collect();
+        let mut audited = 0;
+        for ((from, what), known) in steps {
+            let Some(node) = self.nodes.other(from).cloned() else { continue };
+            let again = self.compute(node, &what);
+            let (known, again) = (known.expect("no step failed"), again.expect("nor again"));
+            assert_eq!(known, again, "{what:?} depends on more than the text of {from}");
+            audited += 1;
+        }
+        audited
+    }
+
     fn step(&mut self, from: u32, what: &Do) -> Result<Rc<Outcome>, String> {
         let key = (from, what.clone());
         if let Some(known) = self.steps.get(&key) {
             return known.clone();
         }
-        let outcome = self.compute(from, what);
+        let node = self.nodes.get(from).clone();
+        let outcome = self.compute(node, what);
         self.steps.insert(key, outcome.clone());
         outcome
     }
 
-    fn compute(&mut self, from: u32, what: &Do) -> Result<Rc<Outcome>, String> {
-        let node = self.nodes.get(from).clone();
+    fn compute(&mut self, node: Node, what: &Do) -> Result<Rc<Outcome>, String> {
         let (said, inputs, cuts) = (Vec::new(), VecDeque::new(), Vec::new());
         let mut run = Run { node, said, inputs, cuts, signatures: 1, acts: false };
         match what {
@@ -276,11 +296,11 @@ impl Cluster {
             run.cuts.clear();
         }
         let node = run.node;
-        let whole = (self.nodes.number(node.text(), || node), run.said);
+        let whole = (self.nodes.number_of(node.text(), node), run.said);
         let mut cuts: Vec<End> = Vec::new();
         for (durable, said) in run.cuts {
             let node = self.restart(me, durable, now);
-            let end = (self.nodes.number(node.text(), || node), said);
+            let end = (self.nodes.number_of(node.text(), node), said);
             if !cuts.contains(&end) {
                 cuts.push(end);
             }
@@ -334,6 +354,7 @@ impl Cluster {
                 {
                     return Err(format!("node {me} decides with the proof of another block"));
                 }
+                self.proven.insert(proof.certificate.vote.position.round);
                 run.node.durable.finalized = choice.finalized;
                 run.node.durable.proof = Some(proof);
             }
@@ -398,9 +419,9 @@ impl Cluster {
         let mut others: Vec<u32> =
             set.iter().copied().filter(|message| signer(self, *message) != me).collect();
         others.sort_by_key(|message| (signer(self, *message) != id(self.bounds.liar), *message));
-        let changes = others
-            .first()
-            .is_some_and(|one| self.messages.get(*one).vote.vote.position.step == Step::RoundChange);
+        let changes = others.first().is_some_and(|one| {
+            self.messages.get(*one).vote.vote.position.step == Step::RoundChange
+        });
         if changes && self.epoch.committee.at(2) != me {
             return Ok(Vec::new());
         }
@@ -413,7 +434,7 @@ impl Cluster {
             }
             let chosen: Vec<u32> =
                 (0..others.len()).filter(|n| part >> n & 1 == 1).map(|n| others[n]).collect();
-            let signers: std::collections::BTreeSet<NodeId> =
+            let signers: BTreeSet<NodeId> =
                 chosen.iter().map(|message| signer(self, *message)).collect();
             if signers.len() < chosen.len() {
                 continue;

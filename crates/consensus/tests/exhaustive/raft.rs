@@ -2,15 +2,17 @@
 //!
 //! See `exhaustive_raft.rs` for the bounds and for why each reduction is sound.
 
-use super::{Interned, Model, text};
+mod states;
+
+use super::{Interned, text};
 use crate::network::{GENESIS, block_on, epoch, genesis, id, sign};
 use alloy_primitives::B256;
 use landfall_consensus::raft::{Last, Message, Raft};
 use landfall_consensus::{
     Body, Context, Engine, FinalityProof, Input, Output, Recipients, Record, Start, Tree,
 };
-use landfall_types::{Epoch, Height, Params, RaftParams, SignedVote, Span, Time, Vote};
-use std::collections::{HashMap, VecDeque};
+use landfall_types::{Epoch, Height, NodeId, Params, RaftParams, SignedVote, Span, Time, Vote};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 const MEMBERS: usize = 3;
@@ -39,22 +41,20 @@ pub struct State {
 /// What a node does or hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Do {
-    /// It seeks election (a leader first finds that it hears no majority), is granted a pre-vote,
-    /// and stands for the next term.
-    Campaign,
+    /// It hears of the term below, seeks election (a leader first finds that it hears no
+    /// majority), is granted a pre-vote, and stands for this term.
+    Campaign(u64),
     /// It says again what it said last; the signatures are others.
     Repeat,
     /// The block that it asked for is made.
     Built,
-    /// Somebody is at this term.
-    Heard(u64),
     /// A message.
     Hear(u32),
     /// It crashes and starts again.
     Restart,
 }
 
-/// What happened, to node `.0` (from zero); `.2` outputs-wide cuts ended in a crash if set.
+/// What happened, to which node (from zero); if the last is set, it crashed in the middle.
 #[derive(Clone, Copy, Debug)]
 pub struct Action(pub usize, pub Do, pub Option<usize>);
 
@@ -94,7 +94,7 @@ impl Node {
         let debug = format!("{engine:?}");
         let mut engine_text = text::timeless(text::from_field(&debug, " record: Record"));
         let tip_is_final = engine.record().tip == finalized;
-        for (open, close) in [(" leader: ", ","), (" active: {", "}"), (" proof: ", " pending: ")] {
+        for (open, close) in [(" active: {", "}"), (" proof: ", " pending: ")] {
             engine_text = text::without(&engine_text, open, close);
         }
         if tip_is_final {
@@ -111,6 +111,8 @@ struct Facts {
     role: Role,
     builds: bool,
     finalized: (Height, B256),
+    tip: B256,
+    voted: Option<NodeId>,
     /// The end of the log, if a leader's branch was taken in this term.
     taken: Option<B256>,
 }
@@ -143,9 +145,12 @@ enum Kind {
 type End = (u32, Vec<u32>);
 
 /// A step, and the crashes between its outputs.
+#[derive(Debug, PartialEq)]
 struct Outcome {
     whole: End,
     cuts: Vec<End>,
+    /// The node counted a vote.
+    counts: bool,
 }
 
 /// A node while it takes a step.
@@ -167,6 +172,8 @@ pub struct Cluster {
     networks: Interned<Vec<u32>, Vec<u32>>,
     steps: HashMap<(u32, Do), Result<Rc<Outcome>, String>>,
     initial: State,
+    /// Term and height of every proof that decided something.
+    pub proven: BTreeSet<(u64, u64)>,
 }
 
 impl Cluster {
@@ -188,6 +195,7 @@ impl Cluster {
             networks: Interned::new(),
             steps: HashMap::new(),
             initial: nobody,
+            proven: BTreeSet::new(),
         };
         let durable = Durable { record: None, finalized: genesis().hash, proof: None };
         for me in 0..MEMBERS {
@@ -239,40 +247,66 @@ impl Cluster {
             role,
             builds: node.building.is_some(),
             finalized: (self.tree.height(&finalized), finalized),
+            tip: node.engine.record().tip,
+            voted: node.engine.record().voted,
             taken: Some(node.engine.record()).filter(|it| it.stamp == it.term).map(|it| it.tip),
         };
         let text = node.text(facts.finalized.0 >= self.epoch.last);
-        self.nodes.number(text, || (node, facts))
+        self.nodes.number_of(text, (node, facts))
+    }
+
+    /// Takes every step again from another node with the same text, and says how many there were:
+    /// what the text leaves out must not matter.
+    pub fn audit(&mut self) -> usize {
+        let steps: Vec<_> = self.steps.iter().map(|(key, end)| (*key, end.clone())).collect();
+        let mut audited = 0;
+        for ((from, what), known) in steps {
+            let Some((node, _)) = self.nodes.other(from).cloned() else { continue };
+            let again = self.compute(node, what);
+            let (known, again) = (known.expect("no step failed"), again.expect("nor again"));
+            assert_eq!(known, again, "{what:?} depends on more than the text of {from}");
+            audited += 1;
+        }
+        audited
     }
 
     fn step(&mut self, from: u32, what: Do) -> Result<Rc<Outcome>, String> {
         if let Some(known) = self.steps.get(&(from, what)) {
             return known.clone();
         }
-        let outcome = self.compute(from, what);
+        let node = self.nodes.get(from).0.clone();
+        let outcome = self.compute(node, what);
         self.steps.insert((from, what), outcome.clone());
         outcome
     }
 
-    fn compute(&mut self, from: u32, what: Do) -> Result<Rc<Outcome>, String> {
-        let node = self.nodes.get(from).0.clone();
+    fn compute(&mut self, node: Node, what: Do) -> Result<Rc<Outcome>, String> {
         let (me, term, now) = (node.me, node.term(), node.now);
         if what == Do::Restart {
             let node = self.start(me, node.durable, now);
             let whole = (self.local(node), Vec::new());
-            return Ok(Rc::new(Outcome { whole, cuts: Vec::new() }));
+            return Ok(Rc::new(Outcome { whole, cuts: Vec::new(), counts: false }));
         }
         let (said, inputs, cuts) = (Vec::new(), VecDeque::new(), Vec::new());
         let mut run = Run { node, said, inputs, cuts, signatures: 1 };
         match what {
-            Do::Campaign => {
+            Do::Campaign(stand) => {
+                let other = id(((me + 1) % MEMBERS) as u8 + 1);
+                if term + 1 < stand {
+                    self.feed(&mut run, plain(other, Message::Heard { term: stand - 1 }))?;
+                }
+                let led = run.node.is("leader");
                 // A leader's first check may find answers to what it said before.
                 while run.node.is("leader") {
                     self.tick(&mut run, LONG)?;
                 }
+                if led {
+                    // A heartbeat repeats what was said.
+                    run.said.clear();
+                    run.cuts.clear();
+                }
                 self.tick(&mut run, LONG)?;
-                let other = id(((me + 1) % MEMBERS) as u8 + 1);
-                self.feed(&mut run, plain(other, Message::PreGrant { term: term + 1 }))?;
+                self.feed(&mut run, plain(other, Message::PreGrant { term: stand }))?;
             }
             Do::Repeat => {
                 run.signatures = 2;
@@ -281,10 +315,6 @@ impl Cluster {
             Do::Built => {
                 let hash = run.node.building.take().expect("a block was asked for");
                 self.feed(&mut run, Input::Built { hash })?;
-            }
-            Do::Heard(term) => {
-                let other = id(((me + 1) % MEMBERS) as u8 + 1);
-                self.feed(&mut run, plain(other, Message::Heard { term }))?;
             }
             Do::Hear(message) => {
                 let (said, input) = self.messages.get(message).clone();
@@ -296,11 +326,16 @@ impl Cluster {
             }
             Do::Restart => unreachable!("handled above"),
         }
-        self.end(run)
+        let counts = matches!(what, Do::Hear(message) if self.counts(message));
+        self.end(run, counts)
+    }
+
+    fn counts(&self, message: u32) -> bool {
+        matches!(&self.messages.get(message).0, Said::Vote { kind: Kind::Grant | Kind::Ack, .. })
     }
 
     /// The states that a step and the crashes in it lead to.
-    fn end(&mut self, run: Run) -> Result<Rc<Outcome>, String> {
+    fn end(&mut self, run: Run, counts: bool) -> Result<Rc<Outcome>, String> {
         let (me, now) = (run.node.me, run.node.now);
         let run = if self.bounds.crashes == 0 { Run { cuts: Vec::new(), ..run } } else { run };
         let whole = (self.local(run.node), run.said);
@@ -312,7 +347,7 @@ impl Cluster {
                 cuts.push(end);
             }
         }
-        Ok(Rc::new(Outcome { whole, cuts }))
+        Ok(Rc::new(Outcome { whole, cuts, counts }))
     }
 
     /// A tick so long after the last input, and not before the engine's deadline.
@@ -344,11 +379,8 @@ impl Cluster {
         let me = run.node.me;
         match output {
             Output::Persist(record) => {
-                if let (Some(Record::Raft(old)), Record::Raft(new)) =
-                    (&run.node.durable.record, &record)
-                    && new.term < old.term
-                {
-                    return Err(format!("node {me} forgets term {}", old.term));
+                if !self.keeps_word(run.node.durable.record.as_ref(), &record) {
+                    return Err(format!("node {me} takes back its word: {record:?}"));
                 }
                 run.node.durable.record = Some(record);
             }
@@ -399,6 +431,8 @@ impl Cluster {
                 if !self.tree.descends(choice.finalized, run.node.durable.finalized) {
                     return Err(format!("node {me} moves finality back"));
                 }
+                let place = proof.certificate.vote.position;
+                self.proven.insert((place.round, place.height.0));
                 run.node.durable.finalized = choice.finalized;
                 run.node.durable.proof = Some(proof.clone());
                 let said = Said::Proof(proof.certificate.vote);
@@ -411,206 +445,8 @@ impl Cluster {
         }
         Ok(())
     }
-
-    fn has_ended(&self, facts: &Facts) -> bool {
-        facts.finalized.0 >= self.epoch.last
-    }
-
-    /// Whether a message may change this node.
-    fn concerns(&self, said: &Said, me: usize, local: u32) -> bool {
-        let facts = self.nodes.get(local).1;
-        if self.has_ended(&facts) {
-            return false;
-        }
-        match said {
-            Said::Proof(vote) => facts.finalized.0 < vote.position.height,
-            Said::Vote { from, to, vote, kind } => {
-                let term = vote.position.round;
-                *from != me
-                    && to.is_none_or(|to| to == me)
-                    && match kind {
-                        Kind::Append => match facts.taken.filter(|_| facts.term == term) {
-                            Some(tip) => self.tree.descends(vote.hash, tip),
-                            None => facts.term <= term,
-                        },
-                        Kind::Candidacy(_) => facts.term <= term,
-                        Kind::Grant => facts.term == term && facts.role == Role::Candidate,
-                        Kind::Ack => {
-                            facts.term == term
-                                && facts.role == Role::Leader
-                                && facts.finalized.1 != vote.hash
-                        }
-                    }
-            }
-        }
-    }
-
-    /// The state after `node` came to `end`, if no invariant breaks.
-    fn arrive(
-        &mut self,
-        state: State,
-        node: usize,
-        end: &End,
-        crash: bool,
-    ) -> Result<State, String> {
-        let mut after = State { crashes: state.crashes + u8::from(crash), ..state };
-        after.nodes[node] = end.0;
-        let mut network = self.networks.get(state.network).clone();
-        for fresh in &end.1 {
-            if let Err(place) = network.binary_search(fresh) {
-                self.check_said(&network, *fresh)?;
-                network.insert(place, *fresh);
-            }
-        }
-        let (_, now) = self.nodes.get(after.nodes[node]);
-        for other in after.nodes {
-            let there = self.nodes.get(other).1.finalized;
-            let (low, high) = if there.0 < now.finalized.0 {
-                (there, now.finalized)
-            } else {
-                (now.finalized, there)
-            };
-            if !self.tree.descends(high.1, low.1) {
-                return Err(format!("two blocks are final at height {}", low.0));
-            }
-        }
-        network.retain(|message| self.is_live(*message, &after.nodes));
-        after.network = self.networks.number(network.clone(), || network);
-        Ok(after)
-    }
-
-    /// Whether a message can still be heard with effect, or contradicted by its sender.
-    fn is_live(&self, message: u32, nodes: &[u32; MEMBERS]) -> bool {
-        let (said, _) = self.messages.get(message);
-        let own = match said {
-            Said::Vote { from, vote, .. } => {
-                let sender = self.nodes.get(nodes[*from]).1;
-                !self.has_ended(&sender) && sender.term <= vote.position.round
-            }
-            Said::Proof(_) => false,
-        };
-        own || (0..MEMBERS).any(|me| self.concerns(said, me, nodes[me]))
-    }
-
-    /// One vote at a position, and one leader of a term.
-    fn check_said(&self, network: &[u32], fresh: u32) -> Result<(), String> {
-        let Said::Vote { from, vote, kind, .. } = &self.messages.get(fresh).0 else {
-            return Ok(());
-        };
-        for other in network {
-            let Said::Vote { from: by, vote: known, kind: of, .. } = &self.messages.get(*other).0
-            else {
-                continue;
-            };
-            if from == by && vote.contradicts(known) {
-                return Err(format!("node {from} says two things at {:?}", vote.position));
-            }
-            let leads = (*kind, *of) == (Kind::Append, Kind::Append);
-            if leads && from != by && vote.position.round == known.position.round {
-                return Err(format!("two leaders in term {}", vote.position.round));
-            }
-        }
-        Ok(())
-    }
-
-    /// Everything that node `me` may do or hear.
-    fn choices(&self, state: State, me: usize) -> Vec<Do> {
-        let facts = self.nodes.get(state.nodes[me]).1;
-        let mut choices = Vec::new();
-        if self.has_ended(&facts) {
-            return choices;
-        }
-        if facts.role != Role::Follower {
-            choices.push(Do::Repeat);
-        }
-        if facts.term < self.bounds.terms {
-            choices.push(Do::Campaign);
-        }
-        if facts.builds {
-            choices.push(Do::Built);
-        }
-        let highest = state.nodes.iter().map(|node| self.nodes.get(*node).1.term).max();
-        choices.extend((facts.term + 1..=highest.expect("three")).map(Do::Heard));
-        for message in self.networks.get(state.network) {
-            if self.concerns(&self.messages.get(*message).0, me, state.nodes[me]) {
-                choices.push(Do::Hear(*message));
-            }
-        }
-        choices
-    }
-
-    /// Nothing was ever heard of it, and it has heard nothing.
-    fn is_fresh(&self, state: State, me: usize) -> bool {
-        let network = self.networks.get(state.network);
-        let said = |message: &u32| match &self.messages.get(*message).0 {
-            Said::Vote { from, to, .. } => *from == me || *to == Some(me),
-            Said::Proof(_) => false,
-        };
-        state.nodes[me] == self.initial.nodes[me] && !network.iter().any(said)
-    }
 }
 
-fn plain(from: landfall_types::NodeId, message: Message) -> Input {
+fn plain(from: NodeId, message: Message) -> Input {
     Input::Message { from, vote: None::<SignedVote>, body: Body::Raft(message) }
-}
-
-impl Model for Cluster {
-    type State = State;
-    type Action = Action;
-
-    fn initial(&self) -> State {
-        self.initial
-    }
-
-    fn next(&mut self, state: State) -> Result<Vec<(Action, State)>, (Action, String)> {
-        // A crash that changes nothing else leads to no more than its absence does.
-        let is_news = |after: State| State { crashes: state.crashes, ..after } != state;
-        let mut all = Vec::new();
-        let mut seen_fresh = false;
-        for me in 0..MEMBERS {
-            let fresh = self.is_fresh(state, me);
-            if fresh && std::mem::replace(&mut seen_fresh, true) {
-                // The same as the first that is fresh, by another name.
-                continue;
-            }
-            let local = state.nodes[me];
-            for what in self.choices(state, me) {
-                let outcome = self.step(local, what).map_err(|it| (Action(me, what, None), it))?;
-                let ends = [(None, &outcome.whole)].into_iter();
-                let cuts = outcome.cuts.iter().enumerate().map(|(n, end)| (Some(n), end));
-                for (cut, end) in ends.chain(cuts) {
-                    let action = Action(me, what, cut);
-                    let crash = cut.is_some();
-                    if crash && state.crashes == self.bounds.crashes {
-                        continue;
-                    }
-                    let after = self.arrive(state, me, end, crash).map_err(|it| (action, it))?;
-                    if !crash || is_news(after) {
-                        all.push((action, after));
-                    }
-                }
-            }
-            if state.crashes < self.bounds.crashes && !fresh {
-                let action = Action(me, Do::Restart, None);
-                let outcome = self.step(local, Do::Restart).map_err(|it| (action, it))?;
-                let after = self.arrive(state, me, &outcome.whole, true);
-                let after = after.map_err(|it| (action, it))?;
-                if is_news(after) {
-                    all.push((action, after));
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    fn show(&self, state: State) -> String {
-        let node = |local: &u32| {
-            let node = &self.nodes.get(*local).0;
-            format!("{} {}", node.me, node.engine.describe())
-        };
-        let network = self.networks.get(state.network).iter();
-        let said = network.map(|message| format!("{:?}", self.messages.get(*message).0));
-        let nodes: Vec<_> = state.nodes.iter().map(node).collect();
-        format!("{}\n  {}", nodes.join("; "), said.collect::<Vec<_>>().join("\n  "))
-    }
 }
