@@ -18,11 +18,12 @@ mod cluster;
 
 use alloy_consensus::Sealed;
 use alloy_primitives::{B256, Bytes};
-use cluster::{Cluster, Power, id, key, pbft, raft};
-use landfall_consensus::FinalityProof;
+use cluster::{Cluster, Power, id, key};
+use landfall_consensus::{Body, FinalityProof, pbft, raft};
 use landfall_replica::{Event, Halt, JobKind, Signer, Wire};
 use landfall_types::{
-    Block, Certificate, Extension, Height, Params, Position, SignerSignature, Span, Step, Vote,
+    Block, Certificate, Extension, Height, Params, Position, SignedVote, SignerSignature, Span,
+    Step, Vote,
 };
 use std::collections::BTreeSet;
 
@@ -56,6 +57,10 @@ fn proposer(it: &Cluster, node: usize) -> usize {
 fn survives_a_crash(params: &Params, victim: usize, point: usize, power: Power) -> bool {
     let nodes = size(params);
     let mut it = settled(params.clone(), nodes);
+    if power == Power::KeepsNothing {
+        // Messages are repeated while the log is on its way to the disk.
+        it.slow_disks = Span(if nodes == 3 { 120 } else { 250 });
+    }
     let height = it.finalized(0);
     it.set_fuse(victim, point, power);
     // Two heights: with the victim as leader and as follower.
@@ -79,6 +84,7 @@ fn survives_a_crash(params: &Params, victim: usize, point: usize, power: Power) 
         it.run_for(Span(2_000));
         it.heal();
     }
+    it.slow_disks = Span(0);
     let all: Vec<usize> = (0..nodes).collect();
     it.expect_final(&all, height + 4, PATIENCE);
     it.check();
@@ -96,31 +102,137 @@ fn survives_a_crash_anywhere(params: &Params, power: impl Fn(usize) -> Power) {
 /// CometBFT #6031: power was lost after a vote, and the state of the signer had gone back.
 #[test]
 fn b1_a_pbft_node_that_loses_power_anywhere_signs_nothing_twice() {
-    survives_a_crash_anywhere(&pbft(), |_| Power::KeepsNothing);
+    survives_a_crash_anywhere(&cluster::pbft(), |_| Power::KeepsNothing);
 }
 
 /// The same, and the disk keeps some of what was not synced, torn.
 #[test]
 fn b1_a_pbft_node_whose_disk_tears_signs_nothing_twice() {
-    survives_a_crash_anywhere(&pbft(), |point| Power::KeepsSome(point as u64));
+    survives_a_crash_anywhere(&cluster::pbft(), |point| Power::KeepsSome(point as u64));
 }
 
 /// The same in Raft.
 #[test]
 fn b1_a_raft_node_that_loses_power_anywhere_signs_nothing_twice() {
-    survives_a_crash_anywhere(&raft(), |_| Power::KeepsNothing);
+    survives_a_crash_anywhere(&cluster::raft(), |_| Power::KeepsNothing);
 }
 
 /// The same in Raft, and the disk tears.
 #[test]
 fn b1_a_raft_node_whose_disk_tears_signs_nothing_twice() {
-    survives_a_crash_anywhere(&raft(), |point| Power::KeepsSome(point as u64));
+    survives_a_crash_anywhere(&cluster::raft(), |point| Power::KeepsSome(point as u64));
+}
+
+/// Two candidates of one term ask a node, which loses power at a point in between. How often it
+/// voted in that term.
+fn votes_for_two_candidates(point: usize, power: Power) -> (bool, usize) {
+    let term = 7;
+    let mut it = settled(cluster::raft(), 3);
+    it.part(&[2]);
+    // Long enough for it to owe no leader anything.
+    it.run_for(Span(2_000));
+    it.heal();
+    it.crash(0, Power::KeepsAll);
+    it.crash(1, Power::KeepsAll);
+    it.set_fuse(2, point, power);
+    ask_for_a_vote(&mut it, 0, term);
+    let unburnt = it.take_fuse();
+    if it.nodes[2].replica.is_none() {
+        it.run_for(Span(1));
+        it.start(2);
+    }
+    it.run_for(Span(390));
+    // For some time after a start it votes for nobody; so the second candidate asks again.
+    it.run_for(Span(20));
+    ask_for_a_vote(&mut it, 1, term);
+    let grants = it.signed(2, Step::Grant).into_iter().filter(|vote| vote.position.round == term);
+    (unburnt, grants.map(|vote| vote.hash).collect::<BTreeSet<_>>().len())
+}
+
+fn ask_for_a_vote(it: &mut Cluster, candidate: usize, term: u64) {
+    let position = Position { epoch: 0, step: Step::Grant, height: Height(0), round: term };
+    let vote = Vote { position, hash: id(candidate).into_word(), context: B256::ZERO };
+    let chain = it.reader(2).genesis_hash();
+    let signature = key(candidate).sign(&vote, chain).expect("a signer without memory");
+    let signed = SignedVote { vote, signer: id(candidate), signature };
+    let last = raft::Last { stamp: term - 1, height: Height(99) };
+    let body = Body::Raft(raft::Message::Candidacy { last });
+    it.inject(candidate, 2, &Wire::Engine { epoch: 0, vote: Some(signed), body });
+}
+
+/// B1 for the vote of a term: power is lost at any point between two candidates.
+#[test]
+fn b1_a_raft_node_that_loses_power_votes_once_in_a_term() {
+    for power in [Power::KeepsNothing, Power::KeepsAll, Power::KeepsSome(1)] {
+        let mut voted = 0;
+        for point in 0.. {
+            let (unburnt, votes) = votes_for_two_candidates(point, power);
+            assert!(votes <= 1, "it voted {votes} times; power lost at point {point}");
+            voted += votes;
+            if unburnt {
+                assert!(point > 3 && voted > 0, "it never voted: this shows nothing");
+                break;
+            }
+        }
+    }
+}
+
+/// A proposer lies: it shows one block to one member alone and another one to all. The member
+/// prepares the first, loses power at a point, and comes back. What it prepared in that round.
+fn prepares_of_two_proposals(point: usize, power: Power) -> (bool, BTreeSet<B256>) {
+    let (mut it, liar, first) = built_and_held(JobKind::Sync);
+    let victim = (liar + 1) % 4;
+    let height = it.finalized(liar) + 1;
+    let live = it.replica(liar).chain().live_blocks();
+    let block = live.iter().find(|stored| stored.block.hash() == first).expect("it built it");
+    let block = block.block.clone();
+    it.crash(liar, Power::KeepsNothing);
+    it.release(liar);
+    it.set_fuse(victim, point, power);
+    it.inject(liar, victim, &Wire::Block(block));
+    let justification = pbft::Justification::empty();
+    let position = Position { epoch: 0, step: Step::Proposal, height: Height(height), round: 0 };
+    let vote = Vote { position, hash: first, context: justification.digest() };
+    let chain = it.reader((victim + 1) % 4).genesis_hash();
+    let signature = key(liar).sign(&vote, chain).expect("a signer without memory");
+    let signed = SignedVote { vote, signer: id(liar), signature };
+    let body = Body::Pbft(pbft::Message::Proposal { justification });
+    it.inject(liar, victim, &Wire::Engine { epoch: 0, vote: Some(signed), body });
+    let unburnt = it.take_fuse();
+    if it.nodes[victim].replica.is_none() {
+        it.start(victim);
+    }
+    // It has no block of that height any more, and makes another at another moment.
+    it.run_for(Span(50));
+    it.start(liar);
+    it.expect_final(&[0, 1, 2, 3], height + 1, PATIENCE);
+    it.check_but(&[liar]);
+    let signed = it.signed(victim, Step::Prepare).into_iter();
+    let here = signed.filter(|it| (it.position.height.0, it.position.round) == (height, 0));
+    (unburnt, here.map(|vote| vote.hash).collect())
+}
+
+/// B1 for a prepare: power is lost at any point after it.
+#[test]
+fn b1_a_pbft_node_that_loses_power_prepares_once_in_a_round() {
+    for power in [Power::KeepsNothing, Power::KeepsAll, Power::KeepsSome(1)] {
+        let mut prepared = BTreeSet::new();
+        for point in 0.. {
+            let (unburnt, mut hashes) = prepares_of_two_proposals(point, power);
+            assert!(hashes.len() <= 1, "two prepares; power lost at point {point}");
+            prepared.append(&mut hashes);
+            if unburnt {
+                break;
+            }
+        }
+        assert!(prepared.len() > 1, "it prepared either, depending on the point: {prepared:?}");
+    }
 }
 
 /// A cluster, its proposer at the open height, and the block that it built: with jobs of a kind
 /// held back from there on.
 fn built_and_held(kind: JobKind) -> (Cluster, usize, B256) {
-    let mut it = settled(pbft(), 4);
+    let mut it = settled(cluster::pbft(), 4);
     let leader = proposer(&it, 0);
     assert!((0..4).all(|node| it.finalized(node) == it.finalized(0)), "all stand at one height");
     it.hold(leader, kind);
@@ -179,7 +291,7 @@ fn b2_a_proposal_that_was_not_durable_was_never_said() {
 /// say otherwise may be held against them.
 #[test]
 fn b7_validators_without_disks_that_return_one_by_one_are_taken_in() {
-    let mut it = settled(pbft(), 4);
+    let mut it = settled(cluster::pbft(), 4);
     let height = it.finalized(0);
     let before: Vec<Block> = (1..=height).map(|at| it.block_at(0, at)).collect();
     for node in 1..4 {
@@ -228,14 +340,14 @@ fn stops_with_both_named(it: &Cluster, node: usize) {
 /// quorum that lies. It decides again, and the one that remembers stops when it hears of it.
 #[test]
 fn b7_limit_a_quorum_without_disks_forks_and_the_node_that_remembers_stops() {
-    let it = forked_by_wiped(pbft(), &[1, 2, 3], &[0]);
+    let it = forked_by_wiped(cluster::pbft(), &[1, 2, 3], &[0]);
     stops_with_both_named(&it, 0);
 }
 
 /// SmartBFT #663 and Fabric #5076: sync hands in what is known, and the node takes it for news.
 #[test]
 fn b8_blocks_and_proofs_that_are_known_change_nothing() {
-    for params in [pbft(), raft()] {
+    for params in [cluster::pbft(), cluster::raft()] {
         let nodes = size(&params);
         let mut it = settled(params, nodes);
         it.run_for(Span(10));
@@ -278,7 +390,7 @@ fn proven_by(it: &Cluster, vote: Vote, members: &[usize]) -> FinalityProof {
 /// and not durable is not shown; one that is shown is there after any loss of power.
 #[test]
 fn b10_a_choice_is_shown_when_it_is_durable_and_not_before() {
-    for params in [pbft(), raft()] {
+    for params in [cluster::pbft(), cluster::raft()] {
         let nodes = size(&params);
         let mut it = settled(params, nodes);
         let node = nodes - 1;
@@ -314,9 +426,10 @@ fn b10_a_choice_is_shown_when_it_is_durable_and_not_before() {
 fn b11_what_a_majority_had_not_synced_was_not_acknowledged() {
     let mut lost = 0;
     for point in 0..40 {
-        let mut it = settled(raft(), 3);
+        let mut it = settled(cluster::raft(), 3);
         let leader = it.leader().expect("there is one");
         let followers = others(3, &[leader]);
+        it.slow_disks = Span(60);
         it.set_fuse(followers[0], point, Power::KeepsNothing);
         it.run_until(PATIENCE, |it| it.nodes[followers[0]].replica.is_none());
         // The other follower goes down in the same moment, and the leader's memory is all there is.
@@ -341,7 +454,7 @@ fn b11_what_a_majority_had_not_synced_was_not_acknowledged() {
 /// etcd #13066: a member comes back empty. The leader can be reached: it is taken in again.
 #[test]
 fn b12_a_member_without_its_disk_is_taken_in_while_a_majority_remembers() {
-    let mut it = settled(raft(), 3);
+    let mut it = settled(cluster::raft(), 3);
     let leader = it.leader().expect("there is one");
     let back = others(3, &[leader])[0];
     let height = it.finalized(leader);
@@ -355,7 +468,7 @@ fn b12_a_member_without_its_disk_is_taken_in_while_a_majority_remembers() {
 /// makes a majority. What was final is decided again; the node that remembers stops.
 #[test]
 fn b12_limit_a_member_without_its_disk_forks_and_the_node_that_remembers_stops() {
-    let mut it = Cluster::new(raft(), 3);
+    let mut it = Cluster::new(cluster::raft(), 3);
     assert!(it.run_until(PATIENCE, |it| it.leader().is_some()));
     let leader = it.leader().expect("there is one");
     let [back, deaf] = others(3, &[leader])[..] else { panic!("there are three") };
@@ -380,7 +493,7 @@ fn b12_limit_a_member_without_its_disk_forks_and_the_node_that_remembers_stops()
 /// proposed in no term but its own, and nobody shows it.
 #[test]
 fn b16_a_block_in_flight_at_a_stale_leader_is_dropped() {
-    let mut it = settled(raft(), 3);
+    let mut it = settled(cluster::raft(), 3);
     let stale = it.leader().expect("there is one");
     it.hold(stale, JobKind::Build);
     assert!(it.run_until(PATIENCE, |it| it.holds(stale) > 0));
@@ -405,7 +518,7 @@ fn b16_a_block_in_flight_at_a_stale_leader_is_dropped() {
 /// of a term that is over.
 #[test]
 fn b16_a_block_in_flight_of_an_older_term_is_not_proposed() {
-    let mut it = settled(raft(), 3);
+    let mut it = settled(cluster::raft(), 3);
     let stale = it.leader().expect("there is one");
     it.hold(stale, JobKind::Build);
     assert!(it.run_until(PATIENCE, |it| it.holds(stale) > 0));
@@ -436,7 +549,7 @@ fn b16_a_block_in_flight_of_an_older_term_is_not_proposed() {
 /// gets out. Here a claim leads to a question now and then, and to nothing else.
 #[test]
 fn b24_a_peer_that_lowers_its_height_holds_nobody_up() {
-    for params in [pbft(), raft()] {
+    for params in [cluster::pbft(), cluster::raft()] {
         let nodes = size(&params);
         let mut it = settled(params, nodes);
         let liar = nodes - 1;
@@ -462,7 +575,7 @@ fn b24_a_peer_that_lowers_its_height_holds_nobody_up() {
 /// A node that has fallen behind asks the liar first, gets nothing, and still catches up.
 #[test]
 fn b24_a_node_that_is_behind_is_not_held_up_by_a_claim() {
-    let mut it = settled(pbft(), 4);
+    let mut it = settled(cluster::pbft(), 4);
     it.part(&[3]);
     let height = it.finalized(0) + 4;
     it.expect_final(&[0, 1, 2], height, PATIENCE);
@@ -484,7 +597,7 @@ fn b24_a_node_that_is_behind_is_not_held_up_by_a_claim() {
 #[test]
 fn b25_finality_learnt_by_proof_is_stood_on_after_a_restart() {
     for power in [Power::KeepsNothing, Power::KeepsAll] {
-        let mut it = settled(pbft(), 4);
+        let mut it = settled(cluster::pbft(), 4);
         it.part(&[3]);
         let old = it.finalized(3);
         it.expect_final(&[0, 1, 2], old + 4, PATIENCE);
@@ -515,7 +628,7 @@ fn b25_finality_learnt_by_proof_is_stood_on_after_a_restart() {
 #[test]
 fn b25_a_record_ahead_of_finality_is_stood_on_after_a_restart() {
     for alone in [false, true] {
-        let mut it = settled(raft(), 3);
+        let mut it = settled(cluster::raft(), 3);
         let leader = it.leader().expect("there is one");
         let before = it.finalized(leader);
         it.part(&[leader]);
@@ -542,7 +655,7 @@ fn b25_a_record_ahead_of_finality_is_stood_on_after_a_restart() {
 /// change for ever.
 #[test]
 fn b29_a_node_that_leaves_a_view_change_by_sync_votes_again() {
-    let mut it = settled(pbft(), 4);
+    let mut it = settled(cluster::pbft(), 4);
     it.part(&[3]);
     let height = it.finalized(0) + 3;
     it.expect_final(&[0, 1, 2], height, PATIENCE);
@@ -563,7 +676,7 @@ fn b29_a_node_that_leaves_a_view_change_by_sync_votes_again() {
 
 /// Node 3 is cut off; the others' next block, changed by the test, and its position.
 fn next_of_the_others() -> (Cluster, Block) {
-    let mut it = settled(pbft(), 4);
+    let mut it = settled(cluster::pbft(), 4);
     it.part(&[3]);
     let next = it.finalized(3) + 1;
     it.expect_final(&[0, 1, 2], next, PATIENCE);
@@ -652,4 +765,70 @@ fn a_copy_with_a_wrong_seal_does_not_spoil_the_block() {
     assert!(it.replica(3).tree().has(&block.hash()), "the copies have spoilt it");
     it.expect_final(&[0, 1, 2, 3], block.number() + 2, PATIENCE);
     it.check();
+}
+
+/// Each of these tests fails without the rule that it is for.
+#[cfg(feature = "planted")]
+mod planted {
+    use landfall_consensus::{Bug, plant};
+
+    fn fails_with(bug: Bug, test: fn()) {
+        plant(Some(bug));
+        let failed = std::panic::catch_unwind(test).is_err();
+        plant(None);
+        assert!(failed, "nothing is seen of {bug:?}");
+    }
+
+    #[test]
+    fn b1_sees_votes_that_do_not_wait_for_the_disk() {
+        use super::{
+            b1_a_pbft_node_that_loses_power_prepares_once_in_a_round as prepares,
+            b1_a_raft_node_that_loses_power_votes_once_in_a_term as grants,
+        };
+        fails_with(Bug::SendBeforeSync, prepares);
+        fails_with(Bug::SendBeforeSync, grants);
+        fails_with(Bug::PbftNoPersistBeforePrepare, prepares);
+        fails_with(Bug::RaftForgetsVote, grants);
+    }
+
+    #[test]
+    fn b1_sees_blocks_and_records_that_part() {
+        use super::{
+            b1_a_pbft_node_that_loses_power_anywhere_signs_nothing_twice as pbft,
+            b1_a_raft_node_that_loses_power_anywhere_signs_nothing_twice as raft,
+        };
+        fails_with(Bug::BarrierPerStep, pbft);
+        fails_with(Bug::BuiltNotLogged, raft);
+        fails_with(Bug::BodyNotDurable, raft);
+        fails_with(Bug::StartWithoutFinal, pbft);
+        fails_with(Bug::FinalityNotLogged, raft);
+    }
+
+    #[test]
+    fn the_others_see_what_they_are_for() {
+        fails_with(Bug::SendBeforeSync, super::b2_a_proposal_that_was_not_durable_was_never_said);
+        fails_with(
+            Bug::StartWithoutFinal,
+            super::b2_a_proposal_that_was_written_down_is_the_one_after_a_restart,
+        );
+        fails_with(Bug::StartActs, super::b8_blocks_and_proofs_that_are_known_change_nothing);
+        fails_with(
+            Bug::SendBeforeSync,
+            super::b10_a_choice_is_shown_when_it_is_durable_and_not_before,
+        );
+        fails_with(
+            Bug::SendBeforeSync,
+            super::b11_what_a_majority_had_not_synced_was_not_acknowledged,
+        );
+        fails_with(Bug::NoStatus, super::b24_a_node_that_is_behind_is_not_held_up_by_a_claim);
+        fails_with(
+            Bug::StartWithoutFinal,
+            super::b25_finality_learnt_by_proof_is_stood_on_after_a_restart,
+        );
+        fails_with(Bug::NoStatus, super::b29_a_node_that_leaves_a_view_change_by_sync_votes_again);
+        fails_with(
+            Bug::ProofOnlyWithBlock,
+            super::a_copy_with_a_wrong_seal_does_not_spoil_the_block,
+        );
+    }
 }

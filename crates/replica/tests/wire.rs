@@ -7,8 +7,8 @@ use alloy_primitives::{B256, Bytes};
 use landfall_consensus::{Body, FinalityProof, Random, pbft, raft};
 use landfall_replica::Wire;
 use landfall_types::{
-    Block, Body as EthereumBody, Certificate, Extension, Height, NodeId, Position, Signature, SignedVote,
-    SignerSignature, Step, Vote,
+    Block, Body as EthereumBody, Certificate, Extension, Height, NodeId, Position, Signature,
+    SignedVote, SignerSignature, Step, Vote,
 };
 
 fn vote(step: Step, round: u64) -> Vote {
@@ -46,10 +46,10 @@ fn block() -> Block {
         parent_beacon_block_root: Some(Extension::commitment(&extension.to_bytes())),
         ..Header::default()
     };
-    let mut block = Block::ethereum(header, EthereumBody {
-        withdrawals: Some(Default::default()),
-        ..EthereumBody::default()
-    });
+    let mut block = Block::ethereum(
+        header,
+        EthereumBody { withdrawals: Some(Default::default()), ..EthereumBody::default() },
+    );
     block.extension = extension.to_bytes();
     block.seal = Bytes::from_static(&[8; 65]);
     block
@@ -77,16 +77,18 @@ fn every_kind() -> Vec<Wire> {
         prepared: Some(certificate(Step::Prepare)),
     };
     let pbfts = [
-        (Some(Step::Proposal), pbft::Message::Proposal {
-            justification: pbft::Justification::empty(),
-        }),
+        (
+            Some(Step::Proposal),
+            pbft::Message::Proposal { justification: pbft::Justification::empty() },
+        ),
         (Some(Step::Proposal), pbft::Message::Proposal { justification: full }),
         (Some(Step::Prepare), pbft::Message::Prepare),
         (Some(Step::Commit), pbft::Message::Commit),
         (Some(Step::RoundChange), pbft::Message::RoundChange { prepared: None }),
-        (Some(Step::RoundChange), pbft::Message::RoundChange {
-            prepared: Some(certificate(Step::Prepare)),
-        }),
+        (
+            Some(Step::RoundChange),
+            pbft::Message::RoundChange { prepared: Some(certificate(Step::Prepare)) },
+        ),
     ];
     let mut all: Vec<Wire> =
         rafts.into_iter().map(|(step, message)| engine(step, Body::Raft(message))).collect();

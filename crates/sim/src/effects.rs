@@ -71,16 +71,9 @@ impl World<'_> {
             all.filter(|other| keep(*other)).collect()
         };
         match to {
-            To::Everyone => others(self, &|_| true),
+            // Gossip reaches everybody: who is no member must not listen.
+            To::Everyone | To::Members => others(self, &|_| true),
             To::One(id) => others(self, &|other| self.slots[other].id == id),
-            To::Members => {
-                let epoch = self.slots[slot].host.as_ref().map(|host| host.epoch().clone());
-                others(self, &|other| {
-                    epoch.as_ref().is_some_and(|epoch| {
-                        epoch.has_member(&self.slots[other].id) || !epoch.kind().is_agreement()
-                    })
-                })
-            }
             To::Any => {
                 let all = others(self, &|_| true);
                 let chosen = self.jobs.below(all.len() as u64) as usize;
@@ -113,7 +106,7 @@ impl World<'_> {
             return self.queue.push(at, Event::Run { slot, life, job });
         }
         let Some(host) = &self.slots[slot].host else { return };
-        let done = host.run(job);
+        let done = Box::new(host.run(job));
         self.listen(slot);
         self.queue.push(at, Event::Ran { slot, life, done });
     }
@@ -157,21 +150,22 @@ impl World<'_> {
         }
     }
 
-    /// Whether a trap for a crash is set here, and springs.
+    /// Whether a trap for a crash is set at a place, and springs: the first nodes that come there
+    /// pass.
     pub(crate) fn springs(&mut self, slot: usize, place: &'static str) -> bool {
-        let now = self.now;
-        let Some(trap) = &mut self.slots[slot].trap else { return false };
-        if now > trap.until {
-            self.slots[slot].trap = None;
+        let (now, alone) = (self.now, self.is_alone(slot));
+        if self.traps.is_empty() || alone {
             return false;
         }
-        if trap.place != place {
+        self.traps.retain(|trap| now <= trap.until);
+        let Some(at) = self.traps.iter().position(|trap| trap.place == place) else {
+            return false;
+        };
+        if self.traps[at].countdown > 0 {
+            self.traps[at].countdown -= 1;
             return false;
         }
-        if trap.countdown > 0 {
-            trap.countdown -= 1;
-            return false;
-        }
+        self.traps.remove(at);
         self.count_fault(Class::CrashAtBoundary);
         *self.stats.boundaries.entry(place).or_default() += 1;
         let power = self.faults.chance(70);
@@ -188,7 +182,6 @@ impl World<'_> {
         it.host = None;
         it.life += 1;
         it.armed = None;
-        it.trap = None;
         it.ailing = false;
         it.disk.no_more_faults();
         if power {

@@ -8,9 +8,12 @@ use crate::queue::Moment;
 use crate::scenario::{Adversary, Network as Topology};
 use crate::world::{Event, Trap, World};
 use landfall_chain::store::TestDisk;
+use landfall_types::Kind;
 
 /// A trap for a crash is given up after this.
 const TRAP: Moment = 20_000;
+/// Traps that are set at once.
+const TRAPS: usize = 2;
 
 impl World<'_> {
     /// Draws a fault and brings it about.
@@ -68,17 +71,17 @@ impl World<'_> {
     }
 
     fn machine_fault(&mut self, class: Class, slot: usize, until: Moment) -> bool {
-        // The one that seals Solo never loses what it told others: nobody could correct it.
-        let alone = !self.scenario.is_agreement() && self.scenario.name == "solo" && slot == 0;
-        if !self.is_up(slot) || alone {
+        if !self.is_up(slot) || self.is_alone(slot) {
             return false;
         }
         match class {
             Class::CrashAtBoundary => {
                 let places = self.scenario.traps();
-                let place = places[self.faults.below(places.len() as u64) as usize];
-                let countdown = self.faults.below(3);
-                self.slots[slot].trap = Some(Trap { place, countdown, until: self.now + TRAP });
+                for _ in 0..TRAPS {
+                    let place = places[self.faults.below(places.len() as u64) as usize];
+                    let countdown = self.faults.below(6);
+                    self.traps.push(Trap { place, countdown, until: self.now + TRAP });
+                }
                 false
             }
             Class::CrashInDisk => {
@@ -93,7 +96,7 @@ impl World<'_> {
             }
             Class::PowerCut => {
                 for slot in 0..self.slots.len() {
-                    if self.is_up(slot) && !(self.scenario.name == "solo" && slot == 0) {
+                    if self.is_up(slot) && !self.is_alone(slot) {
                         self.crash(slot, true, true);
                     }
                 }
@@ -130,6 +133,11 @@ impl World<'_> {
             Class::DiskLost => self.lose_disk(slot),
             _ => unreachable!("a fault of the machine"),
         }
+    }
+
+    /// The one that seals Solo never loses what it told others: nobody could correct it.
+    pub(crate) fn is_alone(&self, slot: usize) -> bool {
+        self.scenario.runs(Kind::Solo) && slot == 0
     }
 
     /// A bit of the older half of the log turns around while the node is down.
@@ -270,6 +278,7 @@ impl World<'_> {
         if !long {
             self.network.weather = Weather::FAIR;
         }
+        self.traps.clear();
         for slot in 0..self.slots.len() {
             // Its log may have failed already without anybody having noticed.
             if self.slots[slot].ailing && self.is_up(slot) {
@@ -279,7 +288,6 @@ impl World<'_> {
             let silent = self.faults.chance(50);
             let it = &mut self.slots[slot];
             it.clock.settle(self.now, offset);
-            it.trap = None;
             it.ailing = false;
             it.slow_disk_until = 0;
             it.slow_jobs_until = 0;

@@ -1,7 +1,8 @@
 //! What a run showed: of one history, and of many.
 
 use crate::class::Class;
-use crate::scenario::Scenario;
+use crate::scenario::{Adversary, Scenario};
+use landfall_types::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -274,19 +275,24 @@ impl fmt::Display for Summary {
 impl Scenario {
     /// Where crashes must have stood in a run of some size.
     fn boundaries(&self) -> Vec<&'static str> {
+        if self.adversary == Adversary::Third {
+            return Vec::new();
+        }
         let mut places = vec![
             "before a block is executed",
-            "before a block is built",
             "before the log is synced",
             "after a sync, before it is known",
             "before a block is sent",
             "before a choice is shown",
             "before an execution is taken in",
-            "before a built block is taken in",
             "before sync asks or tells",
             "before a message is taken in",
             "before a deadline is served",
         ];
+        // The one that seals Solo does not crash.
+        if !self.runs(Kind::Solo) {
+            places.extend(["before a block is built", "before a built block is taken in"]);
+        }
         if self.is_agreement() {
             places.extend([
                 "before a vote is sent",
@@ -297,7 +303,7 @@ impl Scenario {
                 "before a proof is sent",
             ]);
         }
-        if self.runs(landfall_types::Kind::Raft) {
+        if self.runs(Kind::Raft) {
             places.push("before a message is sent");
         }
         places

@@ -165,7 +165,13 @@ impl Setup {
         let classes = swarm(scenario, !liars.is_empty(), &mut random);
         let twins = if classes.contains(&Class::Twins) { liars.clone() } else { BTreeSet::new() };
         let pow = scenario.runs(Kind::Pow);
-        let interval = if pow { 4_000 } else { 1_000 + random.below(2_000) };
+        // In a hurry, blocks and crashes follow each other so fast that branches are left open.
+        let hurried = random.chance(25) && scenario.runs(Kind::Raft);
+        let interval = match (pow, hurried) {
+            (true, _) => 4_000,
+            (_, true) => 250 + random.below(500),
+            _ => 1_000 + random.below(2_000),
+        };
         let final_depth = if scenario.topology == Network::Long { 6 } else { 20 };
         let schedule =
             Self::draw_schedule(scenario, nodes, &liars, interval, final_depth, &mut random);
@@ -182,7 +188,7 @@ impl Setup {
             classes,
             schedule,
             interval,
-            fault_interval: 2_000 + random.below(4_000),
+            fault_interval: if hurried { 600 } else { 2_000 + random.below(4_000) },
             partition,
             patience: Self::draw_patience(scenario, nodes, interval),
             segment_bytes: [16 << 10, 128 << 10, 256 << 20][random.below(3) as usize],

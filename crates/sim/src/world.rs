@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 /// The faults go on until so many of a hundred of the heights are final.
 const FAULTY_SHARE: u64 = 80;
-/// The faults go on for this long at most, in milliseconds.
-const FAULTY_MOST: Moment = 1_200_000;
+/// The faults go on for so many intervals between blocks at most, per height.
+const FAULTY_MOST: Moment = 3;
 /// Faults that a history has before it heals, if they do not take too long.
 const FAULTS_LEAST: u64 = 20;
 /// How long nothing is executed before some histories heal: a timeout without an upper bound has
@@ -45,7 +45,6 @@ pub(crate) struct Slot {
     pub signer: Arc<HistorySigner>,
     /// When the next wake is queued.
     pub armed: Option<Moment>,
-    pub trap: Option<Trap>,
     /// A byte and a bit that somebody turned around.
     pub damage: Option<(String, usize, u8)>,
     /// Its disk is full or about to fail: that the store fails is expected.
@@ -80,7 +79,7 @@ pub(crate) enum Event {
     Ran {
         slot: usize,
         life: u64,
-        done: Done,
+        done: Box<Done>,
     },
     Wake {
         slot: usize,
@@ -125,6 +124,7 @@ pub(crate) struct World<'a> {
     pub jobs: Random,
     pub lies: Random,
     clients: Random,
+    pub traps: Vec<Trap>,
     /// Until then executing and building do not end.
     pub stalled_until: Moment,
     /// Not before this is the network parted for long again.
@@ -168,6 +168,7 @@ impl<'a> World<'a> {
             stats: Stats::default(),
             violation: None,
             whole_from: 0,
+            traps: Vec::new(),
             stalled_until: 0,
             now: 0,
             phase: Phase::Faulty,
@@ -234,7 +235,7 @@ impl<'a> World<'a> {
             }
             Event::Ran { slot, life, done } => {
                 if self.slots[slot].life == life {
-                    self.take_in(slot, done);
+                    self.take_in(slot, *done);
                 }
             }
             Event::Wake { slot } => self.wake(slot),
@@ -395,7 +396,10 @@ impl<'a> World<'a> {
         if self.scenario.adversary == Adversary::Third {
             // Nothing is promised but that the liars can be named, once honest nodes have met.
             let forked = self.checker.forked.is_some();
-            if forked || self.checker.top() >= self.scenario.heights || self.now > FAULTY_MOST {
+            if forked
+                || self.checker.top() >= self.scenario.heights
+                || self.now > self.faulty_most()
+            {
                 self.phase = Phase::Over;
             }
             return;
@@ -411,7 +415,7 @@ impl<'a> World<'a> {
                     self.stalled_until = self.now + STALL;
                     self.phase = Phase::Stalled;
                     self.tell(|| "nothing is executed for a long time".into());
-                } else if enough || self.now > FAULTY_MOST {
+                } else if enough || self.now > self.faulty_most() {
                     self.begin_healing();
                 }
             }
@@ -441,6 +445,10 @@ impl<'a> World<'a> {
             }
             Phase::Over => {}
         }
+    }
+
+    fn faulty_most(&self) -> Moment {
+        FAULTY_MOST * self.scenario.heights * self.setup.interval.max(1_000)
     }
 
     fn begin_healing(&mut self) {
@@ -522,7 +530,6 @@ impl Slot {
             clock,
             signer: Arc::new(HistorySigner::new(number, table)),
             armed: None,
-            trap: None,
             damage: None,
             ailing: false,
             slow_disk_until: 0,

@@ -135,6 +135,9 @@ pub struct Cluster {
     cut: BTreeSet<(usize, usize)>,
     holding: BTreeSet<(usize, JobKind)>,
     held: Vec<(usize, u64, Job)>,
+    /// How long it takes to sync a log; what runs until then.
+    pub slow_disks: Span,
+    slow: VecDeque<(Time, usize, u64, Job)>,
     /// Which node loses power after how many more things that it does.
     fuse: Option<(usize, usize, Power)>,
     turn: usize,
@@ -168,6 +171,8 @@ impl Cluster {
             cut: BTreeSet::new(),
             holding: BTreeSet::new(),
             held: Vec::new(),
+            slow_disks: Span(0),
+            slow: VecDeque::new(),
             fuse: None,
             turn: 0,
         };
@@ -326,6 +331,10 @@ impl Cluster {
                 Effect::Job(job) if self.holding.contains(&(node, job.kind())) => {
                     self.held.push((node, self.nodes[node].life, job));
                 }
+                Effect::Job(job) if job.kind() == JobKind::Sync && self.slow_disks > Span(0) => {
+                    let end = self.now + self.slow_disks;
+                    self.slow.push_back((end, node, self.nodes[node].life, job));
+                }
                 Effect::Job(job) => {
                     let life = self.nodes[node].life;
                     self.work.push_back(Work::Job { node, life, job });
@@ -398,14 +407,18 @@ impl Cluster {
             if holds(self) {
                 return true;
             }
-            let due = |node: &Node| node.replica.as_ref().and_then(Replica::deadline);
-            let next = self.nodes.iter().filter_map(due).min().unwrap_or(end);
-            if next > end {
-                self.now = end;
+            if self.now >= end {
                 return false;
             }
-            // Some milliseconds pass in any case: messages and disks take as long.
-            self.now = next.max(self.now + Span(1));
+            let due = |node: &Node| node.replica.as_ref().and_then(Replica::deadline);
+            let synced = self.slow.iter().map(|slow| slow.0);
+            let next = self.nodes.iter().filter_map(due).chain(synced).min().unwrap_or(end);
+            // A millisecond passes in any case: messages and disks take as long.
+            self.now = next.max(self.now + Span(1)).min(end);
+            while self.slow.front().is_some_and(|slow| slow.0 <= self.now) {
+                let (_, node, life, job) = self.slow.pop_front().expect("looked at above");
+                self.work.push_back(Work::Job { node, life, job });
+            }
             for node in 0..self.nodes.len() {
                 if due(&self.nodes[node]).is_some_and(|due| due <= self.now) {
                     self.step(node, Event::Wake);
