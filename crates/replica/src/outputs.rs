@@ -330,12 +330,7 @@ impl Replica {
     }
 
     /// Makes a durable fork choice visible, and ends the epoch with its last block.
-    fn show(
-        &mut self,
-        now: Time,
-        epoch: u64,
-        choice: ForkChoice,
-    ) -> Result<(), Halt> {
+    fn show(&mut self, now: Time, epoch: u64, choice: ForkChoice) -> Result<(), Halt> {
         let moved = choice.finalized != self.shown.finalized;
         self.shown = choice;
         let adopted = if planted!(FinalityNotLogged) {

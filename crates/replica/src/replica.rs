@@ -11,8 +11,8 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::Decodable;
 use landfall_chain::{Chain, ChainReader};
 use landfall_consensus::{
-    Archive, Context, Engine, FinalityProof, ForkChoice, Input, Output, Record, SealedHeader, Start, Tree,
-    TreeBlock, planted, protocol,
+    Archive, Context, Engine, FinalityProof, ForkChoice, Input, Output, Record, SealedHeader,
+    Start, Tree, TreeBlock, planted, protocol,
 };
 use landfall_types::{Anchor, Block, Epoch, Extension, Height, NodeId, Schedule, Span, Time};
 use std::sync::Arc;

@@ -37,6 +37,7 @@ struct Watched {
 /// See the module.
 pub(crate) struct Checker {
     watched: Vec<Watched>,
+    nodes: usize,
     canonical: BTreeMap<u64, B256>,
     epochs: BTreeMap<u64, Epoch>,
     promises: Promises,
@@ -57,9 +58,11 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Nothing seen.
-    pub fn new(scenario: &Scenario, slots: usize) -> Self {
+    pub fn new(scenario: &Scenario, slots: usize, nodes: usize) -> Self {
+        // Identities from `nodes` on are given to nodes that have lost their disk.
         Self {
             watched: (0..slots).map(|_| Watched::default()).collect(),
+            nodes,
             canonical: BTreeMap::new(),
             epochs: BTreeMap::new(),
             promises: Promises::default(),
@@ -210,10 +213,13 @@ impl Checker {
             if it.liar.is_some() || self.watched[slot].durable.holds(&it.disk, hash, &header) {
                 holders.insert(it.id);
             }
+            // A member that lost its disk since held it when it voted.
+            if it.number >= self.nodes {
+                holders.insert(crate::keys::node(slot));
+            }
         }
         let held: Weight = epoch.committee.weight_of_all(&holders);
-        // A member that lost its disk held it when it voted.
-        if held < quorum && !slots.iter().any(|it| epoch_left(&epoch, it)) {
+        if held < quorum {
             let what = format!("height {height} is final, but durable at weight {} only", held.0);
             return Err(("S8", what));
         }
@@ -348,11 +354,6 @@ impl Checker {
     pub(crate) fn epochs_begun(&self) -> usize {
         self.epochs.len()
     }
-}
-
-/// Whether a member of an epoch is a node that has another identity now.
-fn epoch_left(epoch: &Epoch, it: &Slot) -> bool {
-    it.number >= 4 && !epoch.has_member(&it.id) && it.life > 0
 }
 
 /// The header of a block that some node has.

@@ -103,7 +103,7 @@ impl World<'_> {
             _ => self.jobs.chance(40),
         };
         if !early {
-            return self.queue.push(at, Event::Run { slot, life, job });
+            return self.queue.push(at, Event::Run { slot, life, job: Box::new(job) });
         }
         let Some(host) = &self.slots[slot].host else { return };
         let done = Box::new(host.run(job));

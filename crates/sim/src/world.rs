@@ -73,7 +73,7 @@ pub(crate) enum Event {
     Run {
         slot: usize,
         life: u64,
-        job: Job,
+        job: Box<Job>,
     },
     /// A job that ran at its beginning.
     Ran {
@@ -164,7 +164,7 @@ impl<'a> World<'a> {
             jobs: stream(seed, 6),
             lies: stream(seed, 7),
             clients: stream(seed, 8),
-            checker: Checker::new(scenario, slots.len()),
+            checker: Checker::new(scenario, slots.len(), setup.nodes),
             stats: Stats::default(),
             violation: None,
             whole_from: 0,
@@ -229,7 +229,7 @@ impl<'a> World<'a> {
             Event::Run { slot, life, job } => {
                 if self.slots[slot].life == life {
                     let host = self.slots[slot].host.as_ref().expect("this life goes on");
-                    let done = host.run(job);
+                    let done = host.run(*job);
                     self.take_in(slot, done);
                 }
             }

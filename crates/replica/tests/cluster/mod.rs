@@ -7,6 +7,7 @@
 //! it does. What nodes signed is kept over all their lives.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::large_enum_variant, reason = "a queue of a test")]
 
 use alloy_primitives::{B256, Bytes};
 use landfall_chain::pool::{Order, Pool, PoolLimits};
@@ -27,6 +28,8 @@ use std::sync::Arc;
 
 /// The clock at the genesis, in milliseconds.
 pub const EPOCH: u64 = 1_700_000_000_000;
+/// How long a test waits for what must come.
+pub const PATIENCE: Span = Span(20_000);
 /// Things that happen in one moment, at most: beyond it, nodes talk in a circle.
 const MOST_AT_ONCE: usize = 20_000;
 
@@ -71,6 +74,24 @@ pub fn pbft() -> Params {
     })
 }
 
+/// A cluster that has finalised some heights.
+pub fn settled(params: Params, nodes: usize) -> Cluster {
+    let mut it = Cluster::new(params, nodes);
+    let all: Vec<usize> = (0..nodes).collect();
+    it.expect_final(&all, 2, PATIENCE);
+    it
+}
+
+/// The other nodes.
+pub fn others(nodes: usize, but: &[usize]) -> Vec<usize> {
+    (0..nodes).filter(|node| !but.contains(node)).collect()
+}
+
+/// The fewest members that survive one crash.
+pub fn size(params: &Params) -> usize {
+    if matches!(params, Params::Raft(_)) { 3 } else { 4 }
+}
+
 /// A key that forgets what it signed when its process ends, and a list that does not.
 struct Recorder {
     key: KeySigner,
@@ -93,15 +114,15 @@ impl Signer for Recorder {
     }
 }
 
-/// How power is lost: what becomes of that which was not synced.
+/// How power is lost: what is kept of that which was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
+pub enum Kept {
     /// As little as the disk may keep.
-    KeepsNothing,
+    Nothing,
     /// The process ends and the machine goes on: all is kept.
-    KeepsAll,
+    All,
     /// A random, possibly torn part is kept.
-    KeepsSome(u64),
+    Some(u64),
 }
 
 pub struct Node {
@@ -139,7 +160,7 @@ pub struct Cluster {
     pub slow_disks: Span,
     slow: VecDeque<(Time, usize, u64, Job)>,
     /// Which node loses power after how many more things that it does.
-    fuse: Option<(usize, usize, Power)>,
+    fuse: Option<(usize, usize, Kept)>,
     turn: usize,
 }
 
@@ -212,7 +233,7 @@ impl Cluster {
     }
 
     /// Takes the power from a node.
-    pub fn crash(&mut self, node: usize, power: Power) {
+    pub fn crash(&mut self, node: usize, power: Kept) {
         let it = &mut self.nodes[node];
         it.replica = None;
         it.life += 1;
@@ -223,9 +244,9 @@ impl Cluster {
             trial.used()
         };
         match power {
-            Power::KeepsAll => disk.restart(),
-            Power::KeepsSome(seed) => disk.crash(seed),
-            Power::KeepsNothing => disk.crash((0..24).min_by_key(kept).expect("there are some")),
+            Kept::All => disk.restart(),
+            Kept::Some(seed) => disk.crash(seed),
+            Kept::Nothing => disk.crash((0..24).min_by_key(kept).expect("there are some")),
         }
         let life = self.nodes[node].life;
         self.held.retain(|(of, lived, _)| *of != node || *lived == life);
@@ -233,7 +254,7 @@ impl Cluster {
 
     /// The node loses its disk, and comes back under its old name.
     pub fn wipe(&mut self, node: usize) {
-        self.crash(node, Power::KeepsAll);
+        self.crash(node, Kept::All);
         self.nodes[node].disk = TestDisk::new(1_000 + node as u64);
         self.nodes[node].views = MemoryViews::default();
     }
@@ -273,7 +294,7 @@ impl Cluster {
     }
 
     /// The node will lose power before the thing of that number that it does from now on.
-    pub fn set_fuse(&mut self, node: usize, after: usize, power: Power) {
+    pub fn set_fuse(&mut self, node: usize, after: usize, power: Kept) {
         self.fuse = Some((node, after, power));
     }
 
