@@ -8,7 +8,7 @@ use landfall_chain::{Attributes, Begin, Executed, ImportError};
 use landfall_consensus::{
     Input, SealedHeader, Tree, TreeBlock, Verdict, lottery, planted, protocol,
 };
-use landfall_types::{Block, Extension, Height, Kind, NodeId, Time};
+use landfall_types::{Block, Extension, Height, Kind, NodeId, Span, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -22,6 +22,7 @@ struct Waiting {
     header: SealedHeader,
     from: NodeId,
     executing: bool,
+    since: Time,
 }
 
 struct Building {
@@ -72,6 +73,12 @@ impl Blocks {
         true
     }
 
+    /// Forgets what has waited too long, or came at a time that the clock has left.
+    pub fn expire(&mut self, now: Time, after: Span) {
+        self.waiting
+            .retain(|_, it| it.executing || (it.since <= now && now.since(it.since) < after));
+    }
+
     /// The missing block below a waiting one.
     pub fn root_of(&self, hash: &B256) -> B256 {
         let mut at = *hash;
@@ -120,7 +127,9 @@ impl Replica {
         if missing && Height(block.number()) <= floor && self.epoch().kind().is_agreement() {
             return self.check_beside_final(&block);
         }
-        self.blocks.waiting.insert(hash, Waiting { block, header, from, executing: false });
+        self.blocks
+            .waiting
+            .insert(hash, Waiting { block, header, from, executing: false, since: now });
         if missing {
             self.want(now, parent, Some(from));
         }

@@ -55,6 +55,8 @@ pub struct Limits {
     pub fetch_expiry: Span,
     /// Blocks that wait for parent, epoch, time or execution.
     pub waiting_blocks: usize,
+    /// A block that waited for so long is forgotten.
+    pub waiting_expiry: Span,
     /// Blocks asked for.
     pub wanted_blocks: usize,
     /// Hashes of invalid blocks that are remembered.
@@ -74,6 +76,7 @@ impl Default for Limits {
             fetch_retry: Span(500),
             fetch_expiry: Span(10_000),
             waiting_blocks: 512,
+            waiting_expiry: Span(120_000),
             wanted_blocks: 512,
             invalid_blocks: 1_024,
             recovering: 1_024,

@@ -117,7 +117,8 @@ impl Replica {
                     self.ask_range(now, from);
                 }
                 let lottery = !self.epoch().kind().is_agreement();
-                if lottery && !self.tree.has(&head) && !self.blocks.is_waiting(&head) {
+                // A head that waits is wanted too: what is missing below it is asked for then.
+                if lottery && !self.tree.has(&head) {
                     self.want(now, head, Some(from));
                 }
                 Ok(())
@@ -367,6 +368,7 @@ impl Replica {
             return Ok(());
         }
         self.sync.due = now + limits.status_interval;
+        self.blocks.expire(now, limits.waiting_expiry);
         self.pump(now)?;
         let horizon = now + limits.fetch_expiry;
         self.sync.wanted.retain(|_, wanted| wanted.expiry > now && wanted.expiry <= horizon);

@@ -78,7 +78,10 @@ impl World<'_> {
             Class::CrashAtBoundary => {
                 let places = self.scenario.traps();
                 for _ in 0..TRAPS {
-                    let place = places[self.faults.below(places.len() as u64) as usize];
+                    let drawn = places[self.faults.below(places.len() as u64) as usize];
+                    // A block that its maker has and nobody else: what elections are about.
+                    let alone = self.setup.hurried && self.faults.chance(60);
+                    let place = if alone { "before a block is sent" } else { drawn };
                     let countdown = self.faults.below(6);
                     self.traps.push(Trap { place, countdown, until: self.now + TRAP });
                 }

@@ -211,6 +211,7 @@ fn limits() -> Limits {
         fetch_retry: Span(1_000),
         fetch_expiry: Span(15_000),
         waiting_blocks: 128,
+        waiting_expiry: Span(120_000),
         wanted_blocks: 128,
         invalid_blocks: 64,
         recovering: 512,

@@ -134,6 +134,8 @@ pub(crate) struct Setup {
     pub schedule: Schedule,
     /// The mean time between two blocks, in milliseconds.
     pub interval: u64,
+    /// Blocks and crashes follow each other fast.
+    pub hurried: bool,
     /// The mean time between two faults, in milliseconds.
     pub fault_interval: u64,
     /// How long the network may be parted, in milliseconds.
@@ -188,6 +190,7 @@ impl Setup {
             classes,
             schedule,
             interval,
+            hurried,
             fault_interval: if hurried { 600 } else { 2_000 + random.below(4_000) },
             partition,
             patience: Self::draw_patience(scenario, nodes, interval),
