@@ -104,6 +104,7 @@ enum Phase {
     /// Progress was made; the rest of the heights must follow.
     Calm {
         since: Moment,
+        height: u64,
     },
     Over,
 }
@@ -427,18 +428,20 @@ impl<'a> World<'a> {
             Phase::Healed { at, height } => {
                 if self.least() > height {
                     self.stats.recovery_longest = self.stats.recovery_longest.max(self.now - at);
-                    self.phase = Phase::Calm { since: self.now };
+                    self.phase = Phase::Calm { since: self.now, height: self.least() };
                 } else if self.now > at + self.setup.patience {
                     let state = self.describe();
                     let what = format!("no progress since healing at height {height}: {state}");
                     self.fail(None, "L1", what);
                 }
             }
-            Phase::Calm { since } => {
-                let most = self.scenario.heights * self.setup.interval * 4 + self.setup.patience;
-                if self.least() >= self.scenario.heights {
+            Phase::Calm { since, height } => {
+                let least = self.least();
+                if least >= self.scenario.heights {
                     self.phase = Phase::Over;
-                } else if self.now > since + most {
+                } else if least > height {
+                    self.phase = Phase::Calm { since: self.now, height: least };
+                } else if self.now > since + self.setup.patience {
                     let state = self.describe();
                     self.fail(None, "L3", format!("no more progress: {state}"));
                 }
