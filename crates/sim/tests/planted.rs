@@ -44,6 +44,8 @@ fn shown_elsewhere(bug: Bug) -> Option<&'static str> {
         Bug::RaftNoCurrentTerm => {
             Some("landfall-consensus, tests planted_raft and exhaustive_raft")
         }
+        // It needs a liar that helps to prepare a block and then keeps silent for the height.
+        Bug::PbftLocksForever => Some("landfall-consensus, test paper_pbft"),
         _ => None,
     }
 }
