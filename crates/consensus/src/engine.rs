@@ -119,8 +119,20 @@ pub trait Engine: Send {
     /// arbitrarily late and serves every timer that is due: afterwards `deadline() > now`.
     fn deadline(&self) -> Option<Time>;
 
+    /// Where the instance stands, for people.
+    fn progress(&self) -> Progress;
+
     /// The state in a line, for people.
     fn describe(&self) -> String;
+}
+
+/// Where an instance stands: for people and metrics, never for decisions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The round of the open height, or the term; zero where there is no such thing.
+    pub round: u64,
+    /// Who leads it, if this node knows.
+    pub leader: Option<NodeId>,
 }
 
 /// What happens to an engine.

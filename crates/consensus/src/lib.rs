@@ -23,7 +23,8 @@ pub mod pow;
 pub mod raft;
 
 pub use engine::{
-    Context, Engine, Input, Output, Protocol, Recipients, SealedHeader, Start, Verdict, protocol,
+    Context, Engine, Input, Output, Progress, Protocol, Recipients, SealedHeader, Start, Verdict,
+    protocol,
 };
 pub use evidence::{Archive, Evidence, InvalidEvidence};
 pub use landfall_light::{FinalityProof, InvalidProof};

@@ -7,7 +7,9 @@
 //!
 //! There is nobody to agree with: no message, no record, no proof.
 
-use crate::engine::{Context, Engine, Input, Output, Protocol, SealedHeader, Start, Verdict};
+use crate::engine::{
+    Context, Engine, Input, Output, Progress, Protocol, SealedHeader, Start, Verdict,
+};
 use crate::{Evidence, FinalityProof, ForkChoice, InvalidEvidence, InvalidProof, Tree};
 use alloy_primitives::{B256, Bytes};
 use landfall_types::{Epoch, Height, Kind, NodeId, Params, SoloParams, Time};
@@ -137,6 +139,10 @@ impl Engine for Solo {
 
     fn deadline(&self) -> Option<Time> {
         None
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::default()
     }
 
     fn describe(&self) -> String {

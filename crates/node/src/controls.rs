@@ -48,7 +48,7 @@ impl Controls for Host {
     }
 
     fn automine(&self) -> bool {
-        self.shared.automine.load(Relaxed)
+        self.switches.automine.load(Relaxed)
     }
 
     fn set_interval_mining(&self, milliseconds: u64) -> Answer<'_, Result<(), ControlError>> {
@@ -59,7 +59,7 @@ impl Controls for Host {
     }
 
     fn interval_mining(&self) -> Option<u64> {
-        Some(self.shared.interval.load(Relaxed)).filter(|interval| *interval > 0)
+        Some(self.switches.interval.load(Relaxed)).filter(|interval| *interval > 0)
     }
 
     fn patch(&self, patch: Patch) -> Answer<'_, Result<(), ControlError>> {
@@ -67,7 +67,7 @@ impl Controls for Host {
     }
 
     fn impersonate(&self, address: Address, on: bool) {
-        let mut impersonated = self.shared.impersonated.write();
+        let mut impersonated = self.switches.impersonated.write();
         if on {
             impersonated.insert(address);
         } else {
@@ -76,12 +76,12 @@ impl Controls for Host {
     }
 
     fn auto_impersonate(&self, on: bool) {
-        self.shared.impersonate_all.store(on, Relaxed);
+        self.switches.impersonate_all.store(on, Relaxed);
     }
 
     fn is_impersonated(&self, address: Address) -> bool {
-        self.shared.impersonate_all.load(Relaxed)
-            || self.shared.impersonated.read().contains(&address)
+        self.switches.impersonate_all.load(Relaxed)
+            || self.switches.impersonated.read().contains(&address)
     }
 
     fn reset(&self) -> Answer<'_, Result<(), ControlError>> {

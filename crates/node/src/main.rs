@@ -8,6 +8,7 @@ mod bench;
 mod clock;
 mod commands;
 mod controls;
+mod door;
 mod failure;
 mod genesis;
 mod host;

@@ -10,11 +10,10 @@
 //! final cannot be left again.
 
 use crate::clock::{Clock, wall};
-use crate::host::{Shared, Task};
-use alloy_primitives::TxHash;
+use crate::door::Shared;
+use crate::host::{Switches, Task};
 use landfall_chain::{Adopted, ChainReader, FlushDone, ImportError, Mark, Patch};
 use landfall_replica::{Done, Effect, Event as Input, Halt, Job, KeySigner, Replica};
-use landfall_rpc::Event;
 use landfall_types::{
     Block, Committee, Extension, Height, Params, Schedule, SoloParams, StateError, Term, Time,
 };
@@ -87,6 +86,7 @@ pub struct Sealer {
     signer: KeySigner,
     reader: ChainReader,
     shared: Arc<Shared>,
+    switches: Arc<Switches>,
     tasks: mpsc::Receiver<Task>,
     /// The chain's clock.
     pub clock: Clock,
@@ -114,7 +114,7 @@ impl Sealer {
     pub fn new(
         (replica, effects): (Replica, Vec<Effect>),
         signer: KeySigner,
-        shared: Arc<Shared>,
+        (shared, switches): (Arc<Shared>, Arc<Switches>),
         tasks: mpsc::Receiver<Task>,
         clock: Clock,
         empty_blocks: bool,
@@ -124,6 +124,7 @@ impl Sealer {
             replica,
             signer,
             shared,
+            switches,
             tasks,
             clock,
             empty_blocks,
@@ -161,7 +162,7 @@ impl Sealer {
     }
 
     async fn wake(&mut self) -> Wake {
-        let automine = self.shared.automine.load(Relaxed);
+        let automine = self.switches.automine.load(Relaxed);
         let tick = self.next_tick;
         tokio::select! {
             biased;
@@ -280,9 +281,12 @@ impl Sealer {
                     let more = self.replica.handle(now, Input::Done(done))?;
                     self.effects.extend(more);
                 }
-                Effect::Shown { adopted, promoted } => self.announce(adopted, &promoted),
-                Effect::Send { .. } | Effect::Report(_) | Effect::Penalise { .. } => {
-                    unreachable!("a development chain has no peers")
+                Effect::Shown { adopted, promoted } => self.shared.tell(adopted, &promoted),
+                Effect::Send { .. }
+                | Effect::Report(_)
+                | Effect::Penalise { .. }
+                | Effect::Unsigned { .. } => {
+                    unreachable!("a development chain has no peers and no votes")
                 }
             }
         }
@@ -296,16 +300,6 @@ impl Sealer {
         let thread = std::thread::Builder::new().name("flush".into());
         let flush = thread.spawn(move || job.run()).expect("the system starts a thread");
         self.flushing = Some(flush);
-    }
-
-    /// Tells subscribers.
-    fn announce(&self, adopted: Adopted, promoted: &[TxHash]) {
-        self.shared.announce(&self.shared.mempool.pool.lock(), promoted);
-        let Adopted { removed, added } = adopted;
-        if self.shared.events.receiver_count() > 0 && !(removed.is_empty() && added.is_empty()) {
-            // Fails only when the last subscriber has just left.
-            let _ = self.shared.events.send(Event::Head { removed, added });
-        }
     }
 
     /// Seals blocks now: the first with what waits, `interval` seconds between them.
@@ -353,20 +347,20 @@ impl Sealer {
 
     /// Transactions are sealed at once, and no longer on an interval; or not.
     pub fn set_automine(&mut self, on: bool) {
-        if on && !self.shared.automine.swap(true, Relaxed) {
-            self.shared.interval.store(0, Relaxed);
+        if on && !self.switches.automine.swap(true, Relaxed) {
+            self.switches.interval.store(0, Relaxed);
             self.set_interval_tick();
             self.shared.work.notify_one();
         } else if !on {
-            self.shared.automine.store(false, Relaxed);
+            self.switches.automine.store(false, Relaxed);
         }
     }
 
     /// Blocks are sealed on an interval, and transactions no longer at once; zero ends that.
     pub fn set_interval(&mut self, milliseconds: u64) {
-        self.shared.interval.store(milliseconds, Relaxed);
+        self.switches.interval.store(milliseconds, Relaxed);
         if milliseconds > 0 {
-            self.shared.automine.store(false, Relaxed);
+            self.switches.automine.store(false, Relaxed);
         }
         self.next_tick = None;
         self.set_interval_tick();
@@ -387,7 +381,7 @@ impl Sealer {
     }
 
     fn set_interval_tick(&mut self) {
-        let interval = Duration::from_millis(self.shared.interval.load(Relaxed));
+        let interval = Duration::from_millis(self.switches.interval.load(Relaxed));
         self.next_tick = (!interval.is_zero()).then(|| {
             let now = Instant::now();
             // From the last tick, so that blocks do not drift; but no burst after a long block.
@@ -430,7 +424,7 @@ impl Sealer {
     fn return_to(&mut self, mark: Mark) -> Result<(), Trouble> {
         let now = Time(self.clock.now(wall()));
         let (adopted, promoted) = self.replica.revert(now, mark)??;
-        self.announce(adopted, &promoted);
+        self.shared.tell(adopted, &promoted);
         Ok(())
     }
 
@@ -459,7 +453,7 @@ impl Sealer {
     pub fn patch(&mut self, patch: Patch) -> Result<(), Trouble> {
         let now = Time(self.clock.now(wall()));
         let promoted = self.replica.patch(now, patch)?;
-        self.announce(Adopted::default(), &promoted);
+        self.shared.tell(Adopted::default(), &promoted);
         self.shared.work.notify_one();
         Ok(())
     }

@@ -273,6 +273,13 @@ pub enum Effect {
     },
     /// A member lied.
     Report(landfall_consensus::Evidence),
+    /// A vote could not be signed, and is lost unless the engine repeats it.
+    Unsigned {
+        /// Which.
+        vote: Vote,
+        /// What is wrong with the signer.
+        why: String,
+    },
     /// A peer sent what no honest node sends.
     Penalise {
         /// Who.

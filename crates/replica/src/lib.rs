@@ -25,6 +25,6 @@ pub use job::{
     Build, BuiltDone, Done, Effect, Execute, Job, JobKind, Recover, RecoveredDone, Sign, SignedDone,
 };
 pub use mempool::{Mempool, next_rules};
-pub use replica::{Config, Event, Limits, Replica};
+pub use replica::{Config, Event, Limits, Replica, epochs_so_far};
 pub use signer::{KeySigner, Refused, Signer, seal_digest};
 pub use wire::{To, Wire, WireError};

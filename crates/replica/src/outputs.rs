@@ -3,6 +3,7 @@
 use crate::halt::Halt;
 use crate::job::{Effect, Job, Sign, SignedDone};
 use crate::replica::Replica;
+use crate::signer::Refused;
 use crate::wire::{To, Wire};
 use alloy_primitives::B256;
 use landfall_chain::{Adopted, Chain, FlushDone, Position, SyncDone};
@@ -281,9 +282,17 @@ impl Replica {
     pub(crate) fn signed(&mut self, now: Time, done: SignedDone) -> Result<(), Halt> {
         let SignedDone { epoch, to, vote, body, result } = done;
         self.outbox.signing.remove(&vote);
-        let signature = result.map_err(|refused| {
-            Halt::Broken(format!("the signer refused: {refused}; {}", self.describe()))
-        })?;
+        let signature = match result {
+            Ok(signature) => signature,
+            Err(refused @ Refused::Contradiction(_)) => {
+                let state = self.describe();
+                return Err(Halt::Broken(format!("the signer refused: {refused}; {state}")));
+            }
+            Err(refused @ Refused::Unavailable(_)) => {
+                self.effects.push(Effect::Unsigned { vote, why: refused.to_string() });
+                return Ok(());
+            }
+        };
         self.outbox.signed.insert(vote, signature);
         while self.outbox.signed.len() > KEPT_SIGNATURES {
             self.outbox.signed.pop_first();

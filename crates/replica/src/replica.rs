@@ -11,8 +11,8 @@ use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::Decodable;
 use landfall_chain::{Chain, ChainReader};
 use landfall_consensus::{
-    Archive, Context, Engine, FinalityProof, ForkChoice, Input, Output, Record, SealedHeader,
-    Start, Tree, TreeBlock, planted, protocol,
+    Archive, Context, Engine, FinalityProof, ForkChoice, Input, Output, Progress, Record,
+    SealedHeader, Start, Tree, TreeBlock, planted, protocol,
 };
 use landfall_types::{Anchor, Block, Epoch, Extension, Height, NodeId, Schedule, Span, Time};
 use std::sync::Arc;
@@ -148,7 +148,7 @@ impl Replica {
             safe: head.safe.1,
             finalized: head.finalized.1,
         };
-        let (tree, epochs) = (grown(&chain, &reader)?, past_epochs(&reader, &config)?);
+        let (tree, epochs) = (grown(&chain, &reader)?, epochs_so_far(&reader, &config.schedule)?);
         let epoch = epochs.last().expect("there is always an epoch");
         let engine = start(epoch, &chain, &tree, shown, &config, 0, now)?;
         let mut replica = Self {
@@ -334,6 +334,11 @@ impl Replica {
         self.chain
     }
 
+    /// Where the engine stands, for people.
+    pub fn progress(&self) -> Progress {
+        self.engine.progress()
+    }
+
     /// The engine's state in a line, for people.
     pub fn describe(&self) -> String {
         self.engine.describe()
@@ -394,8 +399,11 @@ pub(crate) fn grown(chain: &Chain, reader: &ChainReader) -> Result<Tree, Halt> {
     Ok(tree.expect("there is a finalised block"))
 }
 
-/// The epochs up to the one that the finalised block leads into.
-fn past_epochs(reader: &ChainReader, config: &Config) -> Result<Vec<Epoch>, Halt> {
+/// The epochs up to the one that the finalised block leads into: the last one is running.
+///
+/// # Errors
+/// If the chain cannot be read.
+pub fn epochs_so_far(reader: &ChainReader, schedule: &Schedule) -> Result<Vec<Epoch>, Halt> {
     let anchor_at = |number: u64| -> Result<Anchor, Halt> {
         let stored = reader.block_at(number).map_err(|error| Halt::Store(error.to_string()))?;
         let stored = stored.ok_or_else(|| Halt::Broken(format!("block {number} is missing")))?;
@@ -405,15 +413,14 @@ fn past_epochs(reader: &ChainReader, config: &Config) -> Result<Vec<Epoch>, Halt
     let chain = reader.genesis_hash();
     let genesis = reader.genesis_number();
     let finalized = Height(reader.head().finalized.0);
-    let mut epochs =
-        vec![config.schedule.epoch(chain, 0, Height(genesis + 1), anchor_at(genesis)?)];
+    let mut epochs = vec![schedule.epoch(chain, 0, Height(genesis + 1), anchor_at(genesis)?)];
     loop {
         let newest = epochs.last().expect("pushed above");
         if finalized < newest.last {
             return Ok(epochs);
         }
         let (number, last) = (newest.number + 1, newest.last);
-        epochs.push(config.schedule.epoch(chain, number, last.next(), anchor_at(last.0)?));
+        epochs.push(schedule.epoch(chain, number, last.next(), anchor_at(last.0)?));
     }
 }
 

@@ -12,10 +12,16 @@ const GUARDED: usize = 4_096;
 /// A position, ordered so that the first ones were decided longest ago.
 type Place = (u64, Height, u64, Step);
 
-/// The signer refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a vote for another block was signed at this position before: {0:?}")]
-pub struct Refused(pub Position);
+/// Why a vote was not signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It contradicts one that was: an invariant of the engine is broken.
+    #[error("a vote for another block was signed at this position before: {0:?}")]
+    Contradiction(Position),
+    /// Not now. The engine repeats its votes, so it will be asked again.
+    #[error("the signer is not available: {0}")]
+    Unavailable(String),
+}
 
 /// Signs for one node. It may be far away, so it is asked by jobs.
 pub trait Signer: Send + Sync {
@@ -84,7 +90,11 @@ impl Signer for KeySigner {
         let Position { epoch, step, height, round } = vote.position;
         let place = (epoch, height, round, step);
         if let Some((first, signature)) = signed.get(&place) {
-            return if first == vote { Ok(*signature) } else { Err(Refused(vote.position)) };
+            return if first == vote {
+                Ok(*signature)
+            } else {
+                Err(Refused::Contradiction(vote.position))
+            };
         }
         let signature = self.sign_digest(vote.digest(chain));
         signed.insert(place, (*vote, signature));
@@ -123,7 +133,7 @@ mod tests {
         let other_hash = vote(Step::Prepare, 0, 2);
         let other_context = Vote { context: B256::repeat_byte(1), ..first };
         for other in [other_hash, other_context] {
-            assert_eq!(signer.sign(&other, CHAIN), Err(Refused(first.position)));
+            assert_eq!(signer.sign(&other, CHAIN), Err(Refused::Contradiction(first.position)));
         }
         assert_eq!(signer.sign(&first, CHAIN), Ok(signature), "after a refusal too");
         for elsewhere in [vote(Step::Prepare, 1, 2), vote(Step::Commit, 0, 2)] {

@@ -385,6 +385,26 @@ fn a_copy_with_a_wrong_seal_does_not_spoil_the_block() {
     it.check();
 }
 
+/// A remote signer that cannot be reached, a key directory that is full: the votes are lost, and
+/// made again when the signer is back.
+#[test]
+fn a_signer_that_is_away_delays_votes_and_stops_nobody() {
+    let mut it = settled(cluster::pbft(), 4);
+    for node in 0..4 {
+        it.take_signer(node, true);
+    }
+    it.run_for(Span(5_000));
+    let height = it.finalized(0);
+    it.run_for(Span(5_000));
+    assert_eq!(it.finalized(0), height, "something is final without signatures");
+    assert!(it.nodes.iter().all(|node| node.halt.is_none()), "{}", it.describe());
+    for node in 0..4 {
+        it.take_signer(node, false);
+    }
+    it.expect_final(&[0, 1, 2, 3], height + 2, PATIENCE);
+    it.check();
+}
+
 /// Each of these tests fails without the rule that it is for.
 #[cfg(feature = "planted")]
 mod planted {

@@ -28,6 +28,7 @@ impl World<'_> {
                     self.judge(slot, verdict);
                 }
             }
+            Effect::Unsigned { .. } => unreachable!("every key of a history is at hand"),
             Effect::Penalise { peer, why } => {
                 let honest = |it: &&crate::world::Slot| it.id == peer && it.liar.is_none();
                 let framed = self.slots.iter().find(honest).is_some();

@@ -184,6 +184,7 @@ pub(crate) fn boundary(effect: &Effect) -> &'static str {
         Effect::Shown { .. } => "before a choice is shown",
         Effect::Report(_) => "before evidence is reported",
         Effect::Penalise { .. } => "before a peer is penalised",
+        Effect::Unsigned { .. } => unreachable!("every key of a history is at hand"),
     }
 }
 

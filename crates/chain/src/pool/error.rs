@@ -149,3 +149,22 @@ pub enum PoolError {
     #[error(transparent)]
     State(#[from] StateError),
 }
+
+impl PoolError {
+    /// Whether the transaction is wrong whatever the state and whatever the block: no honest peer
+    /// has taken it, so none passes it on.
+    pub fn is_forgery(&self) -> bool {
+        matches!(
+            self,
+            Self::Blob
+                | Self::InitcodeSize { .. }
+                | Self::TipAboveFee
+                | Self::ChainId { .. }
+                | Self::Signature
+                | Self::NonceMax
+                | Self::IntrinsicGas { .. }
+                | Self::FloorDataGas { .. }
+                | Self::NoAuthorization
+        )
+    }
+}

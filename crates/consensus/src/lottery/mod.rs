@@ -20,7 +20,7 @@
 
 mod template;
 
-use crate::engine::{Context, Engine, Input, Output, Start};
+use crate::engine::{Context, Engine, Input, Output, Progress, Start};
 use crate::{ForkChoice, Tree, TreeBlock};
 use alloy_primitives::{B256, U256, U512};
 use landfall_types::{Height, Kind, NodeId, Span, Time};
@@ -258,6 +258,10 @@ impl Engine for Heaviest {
 
     fn deadline(&self) -> Option<Time> {
         self.template.deadline()
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::default()
     }
 
     fn describe(&self) -> String {

@@ -3,7 +3,7 @@
 use super::justification::{claim, is_prepared};
 use super::votes::{Justifications, Rounds, Votes};
 use super::{MAX_ROUND, Message, Record};
-use crate::engine::{Context, Engine, Input, Output, Recipients, Start};
+use crate::engine::{Context, Engine, Input, Output, Progress, Recipients, Start};
 use crate::evidence::prepared_context;
 use crate::{Body, Evidence, FinalityProof, ForkChoice, Timer, planted};
 use alloy_primitives::B256;
@@ -428,6 +428,11 @@ impl Engine for Pbft {
 
     fn deadline(&self) -> Option<Time> {
         Timer::earliest([self.due, self.timeout, self.repeat, self.held])
+    }
+
+    fn progress(&self) -> Progress {
+        let round = self.record.round;
+        Progress { round, leader: Some(self.leader(round)) }
     }
 
     fn describe(&self) -> String {

@@ -51,7 +51,7 @@ mod protocol;
 pub use message::{Last, Message, Record};
 pub(crate) use protocol::RaftProtocol;
 
-use crate::engine::{Context, Engine, Input, Output, Recipients, Start};
+use crate::engine::{Context, Engine, Input, Output, Progress, Recipients, Start};
 use crate::{Body, FinalityProof, Random, Tally, Timer};
 use alloy_primitives::B256;
 use landfall_types::{
@@ -359,6 +359,10 @@ impl Engine for Raft {
                 Timer::earliest([leader.heartbeat, leader.check, block])
             }
         }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { round: self.record.term, leader: self.leader }
     }
 
     fn describe(&self) -> String {

@@ -3,9 +3,10 @@
 use super::import::{opening, read_genesis};
 use crate::banner::Banner;
 use crate::clock::{Clock, wall};
+use crate::door::{Door, Shared};
 use crate::failure::Failure;
 use crate::genesis::{self, DevGenesis};
-use crate::host::{Host, QUEUED_TASKS, Shared};
+use crate::host::{Host, QUEUED_TASKS, Switches};
 use crate::keys::{self, Key};
 use crate::sealer::{Sealer, parent_time, solo};
 use alloy_genesis::Genesis;
@@ -308,18 +309,18 @@ async fn serve(
     let now = Time(clock.now(wall()));
     let mempool = Arc::new(Mempool::new(pool, next_rules(&reader, now)));
     let shared = Arc::new(Shared::new(mempool.clone()));
-    shared
-        .automine
-        .store(!args.no_mining && args.block_time.is_none_or(|_| args.mixed_mining), Relaxed);
-    shared.interval.store(args.block_time.unwrap_or(0), Relaxed);
+    let switches = Arc::new(Switches::default());
+    let automine = !args.no_mining && args.block_time.is_none_or(|_| args.mixed_mining);
+    switches.automine.store(automine, Relaxed);
+    switches.interval.store(args.block_time.unwrap_or(0), Relaxed);
     let signer = block_signer(&keyring);
     let (tasks, queue) = mpsc::channel(QUEUED_TASKS);
-    let host = Arc::new(Host::new(shared.clone(), reader.clone(), tasks));
+    let host = Arc::new(Host::new(shared.clone(), switches.clone(), tasks));
     host.auto_impersonate(args.auto_impersonate);
     let keys = keys::keys(&keyring);
     let backend = Backend {
         chain: reader.clone(),
-        pool: host.clone(),
+        pool: Arc::new(Door::new(shared.clone(), reader.clone(), None)),
         controls: Some(host.clone()),
         keys: Arc::new(keyring),
     };
@@ -338,7 +339,8 @@ async fn serve(
         limits: Limits::default(),
     };
     let replica = Replica::open(chain, mempool, config, now).map_err(Failure::storage)?;
-    let sealer = Sealer::new(replica, signer, shared, queue, clock, !args.no_empty_blocks);
+    let sealer =
+        Sealer::new(replica, signer, (shared, switches), queue, clock, !args.no_empty_blocks);
     let ended = start(sealer)?;
     announce(args, mnemonic, keys, &reader, place, address)?;
     let ended = until_stopped(&host, ended).await;

@@ -96,6 +96,8 @@ pub fn size(params: &Params) -> usize {
 struct Recorder {
     key: KeySigner,
     signed: Arc<Mutex<Vec<Vote>>>,
+    /// Nothing is signed for now.
+    away: bool,
 }
 
 impl Signer for Recorder {
@@ -104,6 +106,9 @@ impl Signer for Recorder {
     }
 
     fn sign(&self, vote: &Vote, chain: B256) -> Result<Signature, Refused> {
+        if self.away {
+            return Err(Refused::Unavailable("it is away".into()));
+        }
         let signature = self.key.sign(vote, chain)?;
         self.signed.lock().push(*vote);
         Ok(signature)
@@ -174,7 +179,7 @@ impl Cluster {
             Node {
                 disk: TestDisk::new(number as u64),
                 views: MemoryViews::default(),
-                signer: Recorder { key: key(number), signed: signed.clone() },
+                signer: Recorder { key: key(number), signed: signed.clone(), away: false },
                 replica: None,
                 signed,
                 shown: Vec::new(),
@@ -363,6 +368,7 @@ impl Cluster {
                 Effect::Shown { .. } => {}
                 Effect::Report(evidence) => self.nodes[node].accused.push(evidence.accused().0),
                 Effect::Penalise { why, .. } => self.nodes[node].penalties.push(why),
+                Effect::Unsigned { why, .. } => assert!(why.contains("it is away"), "{why}"),
             }
         }
     }
@@ -380,6 +386,11 @@ impl Cluster {
         for to in chosen {
             self.work.push_back(Work::Wire { from, to, bytes: wire.encode() });
         }
+    }
+
+    /// From now on a node can sign nothing, or everything again.
+    pub fn take_signer(&mut self, node: usize, away: bool) {
+        self.nodes[node].signer.away = away;
     }
 
     /// A message of the test's own.
