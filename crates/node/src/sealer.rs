@@ -25,10 +25,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How far `safe` trails the head.
-const SAFE_DISTANCE: u64 = 32;
-/// How far `finalized` trails the head.
-const FINAL_DISTANCE: u64 = 64;
 /// Empty blocks that share one sync when many are asked for.
 const EMPTY_TOGETHER: u64 = 32;
 /// Snapshots that may be open at once.
@@ -434,10 +430,11 @@ impl Sealer {
         let genesis = self.reader.genesis_hash();
         if head.finalized.1 != genesis {
             return Err(Trouble::refused(format!(
-                "cannot reset: block {} is final and genesis lies before it ({FINAL_DISTANCE} \
+                "cannot reset: block {} is final and genesis lies before it ({} \
                  blocks are kept open); take a snapshot at the start and revert to it, or start \
                  with another data directory",
-                head.finalized.0
+                head.finalized.0,
+                SoloParams::default().final_depth,
             )));
         }
         self.return_to(Mark::of(genesis, head.finalized.0))?;
@@ -461,8 +458,7 @@ impl Sealer {
 
 /// The schedule of a development chain: one member that seals, for ever.
 pub fn solo(me: landfall_types::NodeId) -> Schedule {
-    let params =
-        Params::Solo(SoloParams { safe_depth: SAFE_DISTANCE, final_depth: FINAL_DISTANCE });
+    let params = Params::Solo(SoloParams::default());
     let committee = Committee::equal([me]).expect("one member makes a committee");
     Schedule::new(vec![Term { params, committee, length: None }])
 }

@@ -17,6 +17,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every protocol.
+    pub const ALL: [Self; 4] = [Self::Solo, Self::Raft, Self::Pbft, Self::Pow];
+
     /// As in a genesis file and on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -42,6 +45,13 @@ pub struct SoloParams {
     pub final_depth: u64,
 }
 
+impl Default for SoloParams {
+    /// As Ethereum trails with one and two epochs of 32 slots.
+    fn default() -> Self {
+        Self { safe_depth: 32, final_depth: 64 }
+    }
+}
+
 /// Parameters of [`Kind::Raft`] (Ongaro's thesis, §3.9, §9.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RaftParams {
@@ -53,6 +63,18 @@ pub struct RaftParams {
     pub block_interval: Span,
     /// Whether blocks are made without transactions, `block_interval` apart.
     pub empty_blocks: bool,
+}
+
+impl Default for RaftParams {
+    /// For a local network: a leader is missed after a second or two.
+    fn default() -> Self {
+        Self {
+            heartbeat: Span(100),
+            election: Span(1_000),
+            block_interval: Span(20),
+            empty_blocks: false,
+        }
+    }
 }
 
 /// Parameters of [`Kind::Pbft`].
@@ -70,6 +92,20 @@ pub struct PbftParams {
     pub retransmit: Span,
     /// A block may be this far ahead of a voter's clock.
     pub clock_drift: Span,
+}
+
+impl Default for PbftParams {
+    /// For a local network or a continent: a leader is missed after two seconds.
+    fn default() -> Self {
+        Self {
+            block_interval: Span(20),
+            empty_blocks: false,
+            round_timeout: Span(2_000),
+            round_timeout_max: Span(16_000),
+            retransmit: Span(1_000),
+            clock_drift: Span(4_000),
+        }
+    }
 }
 
 /// Parameters of [`Kind::Pow`].
@@ -91,6 +127,26 @@ pub struct PowParams {
     pub subsidy: u64,
     /// Blocks after which the subsidy halves; zero means never.
     pub subsidy_halving: u64,
+}
+
+impl PowParams {
+    /// The mean time between two blocks where none is given.
+    pub const BLOCK_INTERVAL: Span = Span(4_000);
+
+    /// The advice of `docs/consensus/pow.md` for an interval: a half-life of 288 blocks. A block
+    /// pays two ether, as Ethereum's did last.
+    pub fn with_interval(block_interval: Span, first_target: U256) -> Self {
+        Self {
+            block_interval,
+            half_life: Span(block_interval.0.saturating_mul(288)),
+            first_target,
+            safe_depth: 6,
+            final_depth: 30,
+            clock_drift: Span(15_000),
+            subsidy: 2_000_000_000,
+            subsidy_halving: 0,
+        }
+    }
 }
 
 /// A protocol and its parameters.

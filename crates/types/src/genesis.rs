@@ -1,7 +1,9 @@
 //! Geth's `genesis.json`: parsed with the faulty field named, and turned into block 0.
 
+use crate::consensus_config::check_landfall;
 use crate::{Account, Block, Body, ChainSpec, Extension, Rules, spec::Fork};
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, constants::EMPTY_WITHDRAWALS};
+use alloy_eips::eip1559::INITIAL_BASE_FEE;
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use alloy_genesis::Genesis;
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
@@ -56,6 +58,7 @@ pub fn parse_genesis(json: &str) -> Result<Genesis, GenesisError> {
     let genesis: Genesis =
         serde_json::from_value(value).map_err(|e| GenesisError::Malformed(e.to_string()))?;
     check_values(&genesis)?;
+    check_landfall(&genesis)?;
     Ok(genesis)
 }
 
@@ -142,6 +145,7 @@ pub fn genesis_block(genesis: &Genesis, spec: &ChainSpec, state_root: B256) -> B
     };
     let beacon_root = if landfall { Extension::commitment(&extension) } else { B256::ZERO };
     let cancun = active(Fork::Cancun);
+    let base_fee = if spec.fees.free_gas { 0 } else { INITIAL_BASE_FEE.into() };
     let header = Header {
         parent_hash: genesis.parent_hash.unwrap_or_default(),
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
@@ -155,7 +159,7 @@ pub fn genesis_block(genesis: &Genesis, spec: &ChainSpec, state_root: B256) -> B
         mix_hash: genesis.mix_hash,
         nonce: genesis.nonce.into(),
         base_fee_per_gas: active(Fork::London)
-            .then(|| genesis.base_fee_per_gas.unwrap_or(1_000_000_000) as u64),
+            .then(|| genesis.base_fee_per_gas.unwrap_or(base_fee) as u64),
         withdrawals_root: active(Fork::Shanghai).then_some(EMPTY_WITHDRAWALS),
         blob_gas_used: cancun.then(|| genesis.blob_gas_used.unwrap_or_default()),
         excess_blob_gas: cancun.then(|| genesis.excess_blob_gas.unwrap_or_default()),

@@ -1,10 +1,12 @@
 //! Which rules hold at which block, as the `config` of the genesis file says.
 
+use crate::FeeRules;
 use alloy_eips::eip7840::BlobParams;
 use alloy_eips::eip7892::BlobScheduleBlobParams;
 use alloy_genesis::ChainConfig;
 pub use alloy_hardforks::EthereumHardfork as Fork;
-use alloy_primitives::{Address, U256, address};
+use alloy_primitives::{Address, B256, U256, address, keccak256};
+use alloy_rlp::{Encodable, RlpEncodable};
 
 /// Who judges the fields of a header that Ethereum's consensus owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +18,53 @@ pub enum Rules {
     Landfall,
 }
 
+/// Every fork that can hold, the newest first.
+const NEWEST_FIRST: [Fork; 24] = [
+    Fork::Bpo5,
+    Fork::Bpo4,
+    Fork::Bpo3,
+    Fork::Bpo2,
+    Fork::Bpo1,
+    Fork::Osaka,
+    Fork::Prague,
+    Fork::Cancun,
+    Fork::Shanghai,
+    Fork::Paris,
+    Fork::GrayGlacier,
+    Fork::ArrowGlacier,
+    Fork::London,
+    Fork::Berlin,
+    Fork::MuirGlacier,
+    Fork::Istanbul,
+    Fork::Petersburg,
+    Fork::Constantinople,
+    Fork::Byzantium,
+    Fork::SpuriousDragon,
+    Fork::Tangerine,
+    Fork::Dao,
+    Fork::Homestead,
+    Fork::Frontier,
+];
+
 /// The deposit contract of mainnet (EIP-6110), for a genesis file that names none.
 const DEPOSIT_CONTRACT: Address = address!("0x00000000219ab540356cBB839Cbe05303d7705Fa");
+
+#[derive(RlpEncodable)]
+struct RulesImage {
+    chain_id: u64,
+    landfall: bool,
+    impersonation: bool,
+    base_fee_change_denominator: u64,
+    free_gas: bool,
+    deposit_contract: Address,
+    forks: Vec<ForkImage>,
+}
+
+#[derive(RlpEncodable)]
+struct ForkImage {
+    name: String,
+    since: u64,
+}
 
 /// The rules of one chain.
 #[derive(Clone, Debug)]
@@ -29,6 +76,8 @@ pub struct ChainSpec {
     /// The genesis has `config.landfall.impersonation: true`: blocks may hold transactions without
     /// a signature, which name their sender themselves. For development chains only.
     pub impersonation: bool,
+    /// How the base fee moves: `config.landfall.baseFeeChangeDenominator` and `freeGas`.
+    pub fees: FeeRules,
     /// The contract whose logs are deposit requests (EIP-6110).
     pub deposit_contract: Address,
     config: ChainConfig,
@@ -36,15 +85,17 @@ pub struct ChainSpec {
 }
 
 impl ChainSpec {
-    /// Reads the specification from the `config` of a genesis file.
+    /// Reads the specification from the `config` of a genesis file, which `parse_genesis` checked.
     pub fn new(config: ChainConfig) -> Self {
         let landfall = config.extra_fields.get("landfall");
         let impersonation = landfall.and_then(|own| own.get("impersonation"));
         let impersonation = impersonation.and_then(|value| value.as_bool()) == Some(true);
         let rules = if landfall.is_some() { Rules::Landfall } else { Rules::Ethereum };
+        let fees = landfall.map_or(Ok(FeeRules::default()), FeeRules::of_landfall);
         Self {
             chain_id: config.chain_id,
             rules,
+            fees: fees.expect("parse_genesis checked the rules for fees"),
             impersonation,
             deposit_contract: config.deposit_contract_address.unwrap_or(DEPOSIT_CONTRACT),
             blobs: config.blob_schedule_blob_params(),
@@ -116,36 +167,31 @@ impl ChainSpec {
 
     /// The newest fork whose rules hold for a block.
     pub fn fork_at(&self, number: u64, timestamp: u64, difficulty: U256) -> Fork {
-        const NEWEST_FIRST: [Fork; 24] = [
-            Fork::Bpo5,
-            Fork::Bpo4,
-            Fork::Bpo3,
-            Fork::Bpo2,
-            Fork::Bpo1,
-            Fork::Osaka,
-            Fork::Prague,
-            Fork::Cancun,
-            Fork::Shanghai,
-            Fork::Paris,
-            Fork::GrayGlacier,
-            Fork::ArrowGlacier,
-            Fork::London,
-            Fork::Berlin,
-            Fork::MuirGlacier,
-            Fork::Istanbul,
-            Fork::Petersburg,
-            Fork::Constantinople,
-            Fork::Byzantium,
-            Fork::SpuriousDragon,
-            Fork::Tangerine,
-            Fork::Dao,
-            Fork::Homestead,
-            Fork::Frontier,
-        ];
         NEWEST_FIRST
             .into_iter()
             .find(|fork| self.is_active(*fork, number, timestamp, difficulty))
             .expect("Frontier holds from block 0")
+    }
+
+    /// Names the rules that the hash of block 0 does not cover: chain id, forks, fees. Nodes whose
+    /// rules have other names are on other chains.
+    pub fn rules_id(&self) -> B256 {
+        let mut bytes = b"landfall rules v1".to_vec();
+        let forks = NEWEST_FIRST.iter().rev().filter_map(|fork| {
+            let since = self.first_block(*fork).or_else(|| self.activation_time(*fork))?;
+            Some(ForkImage { name: fork.name().to_string(), since })
+        });
+        RulesImage {
+            chain_id: self.chain_id,
+            landfall: self.rules == Rules::Landfall,
+            impersonation: self.impersonation,
+            base_fee_change_denominator: self.fees.base_fee_change_denominator,
+            free_gas: self.fees.free_gas,
+            deposit_contract: self.deposit_contract,
+            forks: forks.collect(),
+        }
+        .encode(&mut bytes);
+        keccak256(bytes)
     }
 
     /// The blob schedule (EIP-7840, EIP-7892) at a timestamp; `None` before Cancun.

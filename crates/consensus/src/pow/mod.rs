@@ -28,7 +28,8 @@ mod seal;
 mod subsidy;
 
 pub use asert::Asert;
-pub use seal::{meets, search, target_of, work_hash, work_of};
+pub use landfall_types::{target_of, work_of};
+pub use seal::{meets, search, work_hash};
 pub use subsidy::{subsidy_at, supply_at, withdrawals_at};
 
 use crate::engine::{Engine, Output, Protocol, SealedHeader, Start, Verdict};

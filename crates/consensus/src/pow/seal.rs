@@ -6,6 +6,7 @@
 
 use alloy_consensus::Header;
 use alloy_primitives::{B64, B256, U256, keccak256};
+use landfall_types::target_of;
 
 /// What the nonce of a header makes of it: `keccak(hash of the header with nonce zero || nonce)`.
 pub fn work_hash(header: &Header) -> B256 {
@@ -24,22 +25,6 @@ pub fn search(header: &Header, from_nonce: u64, tries: u64) -> Option<u64> {
     let unsealed = unsealed_hash(header);
     let last = from_nonce.saturating_add(tries.checked_sub(1)?);
     (from_nonce..=last).find(|nonce| hash_meets(hash_with(unsealed, *nonce), target))
-}
-
-/// The work that a target stands for, the mean number of tries: `2^256 / (target + 1)`.
-pub fn work_of(target: U256) -> U256 {
-    match target.checked_add(U256::ONE) {
-        None => U256::ONE,
-        // 2^256 / d = (2^256 - d) / d + 1, and the first 2^256 has no room.
-        Some(d) => (U256::ZERO.wrapping_sub(d) / d).saturating_add(U256::ONE),
-    }
-}
-
-/// The easiest target that stands for a work; `None` for no work at all. Headers hold the work,
-/// and from this function their target, so that a header can be checked alone.
-pub fn target_of(work: U256) -> Option<U256> {
-    let less = work.checked_sub(U256::ONE)?;
-    Some((U256::MAX - less) / work)
 }
 
 fn unsealed_hash(header: &Header) -> B256 {
@@ -111,23 +96,5 @@ mod tests {
         assert!(!meets(&header(0)));
         assert_eq!(search(&header(0), 0, 10), None);
         assert!(meets(&header(1)));
-    }
-
-    #[test]
-    fn work_and_target_are_inverse() {
-        let two_to = |power: usize| U256::ONE << power;
-        assert_eq!(work_of(U256::MAX), U256::ONE);
-        assert_eq!(work_of(U256::ZERO.wrapping_sub(U256::from(2))), U256::ONE);
-        assert_eq!(work_of(U256::ONE), two_to(255));
-        assert_eq!(work_of(two_to(224) - U256::ONE), two_to(32));
-        assert_eq!(target_of(U256::ONE), Some(U256::MAX));
-        assert_eq!(target_of(two_to(32)), Some(two_to(224) - U256::ONE));
-        for work in (1..1_000).map(U256::from).chain((0..=255).map(two_to)) {
-            let target = target_of(work).unwrap();
-            assert!(target == U256::ZERO || work_of(target) == work, "{work}");
-            if let Some(above) = target.checked_add(U256::ONE) {
-                assert!(work_of(above) < work, "{target} is the easiest target of {work}");
-            }
-        }
     }
 }
