@@ -113,7 +113,9 @@ impl Host {
         // Read under the pool's lock: the replica moves both under it.
         let (next, state) = (*mempool.next.read(), self.reader.latest_state());
         let mut one = |outcome: Result<Recovered, PoolError>| {
-            let added = pool.add(outcome?, &next, &state)?;
+            let transaction = outcome?;
+            self.reader.senders().note(&transaction);
+            let added = pool.add(transaction, &next, &state)?;
             executable |= added.is_pending();
             self.shared.announce(&pool, &added.promoted);
             Ok(added.hash)
