@@ -2,7 +2,7 @@
 
 use crate::chain::Chain;
 use crate::flat::{FlatAccount, account_key, joined, slot_key};
-use crate::flush::{CHECKPOINT, Checkpoint, put_account, put_crown, put_slot};
+use crate::flush::{CHECKPOINT, Checkpoint, DUE_BLOCKS, put_account, put_crown, put_slot};
 use crate::head::Head;
 use crate::ledger::{self, AdoptRecord, BlockRecord, StoredBlock};
 use crate::records::Records;
@@ -51,6 +51,8 @@ pub struct ChainOptions {
     pub segment_bytes: u64,
     /// Told the position in the log that was replayed, and its end, in bytes.
     pub progress: Option<Progress>,
+    /// Finalised blocks that wait before a flush to the views is due.
+    pub flush_blocks: u64,
     /// Senders that are known already; chains of one process may share them.
     pub senders: Senders,
 }
@@ -65,6 +67,7 @@ impl ChainOptions {
             rebuild: false,
             segment_bytes,
             progress: None,
+            flush_blocks: DUE_BLOCKS,
             senders: Senders::default(),
         }
     }
@@ -454,6 +457,7 @@ fn assemble(
         jobs: Arc::new(()),
         patches: 0,
         flushing: false,
+        flush_blocks: options.flush_blocks,
     })
 }
 

@@ -162,6 +162,7 @@ pub(crate) fn chain_options(machine: &Machine<'_>, setup: &Setup) -> ChainOption
     let place = Place::Kept(Arc::new(machine.disk.clone()), machine.views.clone());
     let mut options = ChainOptions::new(Some(transactions::genesis().clone()), place);
     options.segment_bytes = setup.segment_bytes;
+    options.flush_blocks = setup.flush_blocks;
     options.senders = transactions::senders().clone();
     options
 }
