@@ -157,6 +157,8 @@ pub struct Chain {
     pub(crate) jobs: Arc<()>,
     pub(crate) patches: u64,
     pub(crate) flushing: bool,
+    /// Finalised blocks that wait before a flush is due.
+    pub(crate) flush_blocks: u64,
 }
 
 impl Chain {

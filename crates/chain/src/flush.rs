@@ -18,8 +18,8 @@ use landfall_types::StateError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Finalised blocks that wait before a flush is due.
-const DUE_BLOCKS: u64 = 256;
+/// Finalised blocks that wait before a flush is due, unless a chain is opened with another number.
+pub(crate) const DUE_BLOCKS: u64 = 256;
 /// Estimated bytes of finalised layers that make a flush due earlier.
 const DUE_BYTES: usize = 32 << 20;
 /// Bytes of trie nodes kept in memory.
@@ -94,7 +94,7 @@ impl Chain {
         let tree = self.shared.tree.read();
         let waiting = number.saturating_sub(tree.base_number());
         let bytes = tree.block_layer(&hash).map_or(0, |id| tree.bytes_up_to(id));
-        waiting >= DUE_BLOCKS || bytes >= DUE_BYTES
+        waiting >= self.flush_blocks || bytes >= DUE_BYTES
     }
 
     /// Settles what the next flush writes; `None` if nothing is finalised above the views, or a

@@ -19,7 +19,7 @@ use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, Sealed};
 use alloy_primitives::{Address, B64, B256, Bytes};
 use landfall_evm::{Attributes, BlockBuilder};
-use landfall_types::{Block, ChainSpec, StateChanges, StateError, Transaction};
+use landfall_types::{Block, StateChanges, StateError, Transaction};
 use std::sync::Arc;
 
 /// Threads that the trie may use inside one commit.
@@ -216,7 +216,7 @@ impl ExecuteJob {
 
     fn execute(stand: &Stand, block: Block, hash: B256) -> Result<Executed, ImportError> {
         let spec = &stand.shared.spec;
-        let senders = recover_senders(spec, &block)?;
+        let senders = recover_senders(&stand.shared, &block)?;
         let above = &stand.parent;
         landfall_evm::validate_header(
             spec,
@@ -317,14 +317,21 @@ impl Drop for Executed {
     }
 }
 
-fn recover_senders(spec: &ChainSpec, block: &Block) -> Result<Vec<Address>, ImportError> {
+fn recover_senders(shared: &Shared, block: &Block) -> Result<Vec<Address>, ImportError> {
     let recover = |(index, transaction): (usize, &Transaction)| {
-        if spec.impersonation
+        if shared.spec.impersonation
             && let Some(sender) = impersonated_sender(transaction)
         {
             return Ok(sender);
         }
-        transaction.recover_signer().map_err(|_| ImportError::Signature { index })
+        let hash = transaction.tx_hash();
+        if let Some(sender) = shared.senders.of(hash) {
+            return Ok(sender);
+        }
+        let sender = transaction.recover_signer();
+        let sender = sender.map_err(|_| ImportError::Signature { index })?;
+        shared.senders.insert(*hash, sender);
+        Ok(sender)
     };
     block.body.transactions.iter().enumerate().map(recover).collect()
 }

@@ -2,11 +2,12 @@
 
 use crate::chain::Chain;
 use crate::flat::{FlatAccount, account_key, joined, slot_key};
-use crate::flush::{CHECKPOINT, Checkpoint, put_account, put_crown, put_slot};
+use crate::flush::{CHECKPOINT, Checkpoint, DUE_BLOCKS, put_account, put_crown, put_slot};
 use crate::head::Head;
 use crate::ledger::{self, AdoptRecord, BlockRecord, StoredBlock};
 use crate::records::Records;
 use crate::replay::Replay;
+use crate::senders::Senders;
 use crate::shared::{BlockCache, Shared, unreadable};
 use crate::store::views::{Batch, MemoryViews, Table, ViewError, Views};
 use crate::store::{Disk, DiskError, Log, LogError, LogOptions, OsDisk, Position, stored_genesis};
@@ -50,13 +51,25 @@ pub struct ChainOptions {
     pub segment_bytes: u64,
     /// Told the position in the log that was replayed, and its end, in bytes.
     pub progress: Option<Progress>,
+    /// Finalised blocks that wait before a flush to the views is due.
+    pub flush_blocks: u64,
+    /// Senders that are known already; chains of one process may share them.
+    pub senders: Senders,
 }
 
 impl ChainOptions {
     /// A chain in a directory, created from the genesis if there is none.
     pub fn new(genesis: Option<Genesis>, place: Place) -> Self {
         let segment_bytes = LogOptions::default().segment_bytes;
-        Self { genesis, place, rebuild: false, segment_bytes, progress: None }
+        Self {
+            genesis,
+            place,
+            rebuild: false,
+            segment_bytes,
+            progress: None,
+            flush_blocks: DUE_BLOCKS,
+            senders: Senders::default(),
+        }
     }
 }
 
@@ -158,7 +171,7 @@ impl Chain {
             }
         };
         trie.flushed(&version);
-        let chain = assemble(log, views, spec, &config, base, trie, version)?;
+        let chain = assemble(log, views, spec, &config, base, (trie, version), options)?;
         Ok((chain, base.position))
     }
 }
@@ -395,8 +408,8 @@ fn assemble(
     spec: ChainSpec,
     config: &Genesis,
     base: Checkpoint,
-    trie: StateTrie,
-    version: Version,
+    (trie, version): (StateTrie, Version),
+    options: &ChainOptions,
 ) -> Result<Chain, OpenError> {
     let reader = log.reader();
     let payload = reader.read(base.position)?.payload;
@@ -428,6 +441,7 @@ fn assemble(
         visible: RwLock::new(Arc::new(head)),
         cache: Mutex::new(BlockCache::default()),
         proofs: RwLock::default(),
+        senders: options.senders.clone(),
     });
     let records = Records::load(&shared.views)?;
     let proof = shared.views.get(Table::Proofs, &base.number.to_be_bytes())?;
@@ -443,6 +457,7 @@ fn assemble(
         jobs: Arc::new(()),
         patches: 0,
         flushing: false,
+        flush_blocks: options.flush_blocks,
     })
 }
 

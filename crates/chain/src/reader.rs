@@ -5,6 +5,7 @@ use crate::index;
 use crate::ledger::{StoredBlock, decode_proof, decode_u64};
 use crate::post_state;
 use crate::proofs::{self, AccountProof, ProofError};
+use crate::senders::Senders;
 use crate::shared::{Shared, StateView, unreadable};
 use crate::store::views::Table;
 use crate::tree::{LayerId, Step, Tree};
@@ -36,6 +37,11 @@ impl ChainReader {
     /// The hash of block 0.
     pub fn genesis_hash(&self) -> B256 {
         self.shared.genesis_hash
+    }
+
+    /// What is known of who sent which transaction: whoever recovers a signature notes it there.
+    pub fn senders(&self) -> &Senders {
+        &self.shared.senders
     }
 
     /// The present: newest, safe and finalised block.

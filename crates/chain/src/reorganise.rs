@@ -36,6 +36,8 @@ pub fn reorganise(options: ChainOptions, to: B256) -> Result<(Chain, Reorganised
         rebuild: false,
         segment_bytes: options.segment_bytes,
         progress: None,
+        flush_blocks: options.flush_blocks,
+        senders: options.senders.clone(),
     };
     let mut chain = Chain::open(options)?;
     let reader = chain.reader();

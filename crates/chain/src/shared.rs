@@ -3,6 +3,7 @@
 use crate::flat::{FlatAccount, account_key, joined, slot_key, slot_value};
 use crate::head::Head;
 use crate::ledger::{self, StoredBlock};
+use crate::senders::Senders;
 use crate::store::views::{Table, Views};
 use crate::store::{LogReader, Position};
 use crate::tree::{Known, LayerId, Step, Tree};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub cache: Mutex<BlockCache>,
     /// Epoch and finality proof by number, of what is not in the views; logged, maybe not durable.
     pub proofs: RwLock<BTreeMap<u64, (u64, Bytes)>>,
+    pub senders: Senders,
 }
 
 /// The last decoded blocks, by position in the log.

@@ -172,9 +172,14 @@ impl Archive {
         self.votes.retain(|(height, _), _| *height >= floor || height.0 == 0);
     }
 
-    /// Everything that is kept, in order: a node's transcript.
-    pub fn votes(&self) -> impl Iterator<Item = &SignedVote> {
-        self.votes.values().flat_map(BTreeMap::values)
+    /// The number of votes that are kept.
+    pub fn len(&self) -> usize {
+        self.votes.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether no vote was seen yet.
+    pub fn is_empty(&self) -> bool {
+        self.votes.is_empty()
     }
 }
 

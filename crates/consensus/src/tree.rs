@@ -115,22 +115,35 @@ impl Tree {
     pub fn prune(&mut self, finalized: B256, keep: u64) {
         let top = self.height(&finalized);
         let floor = Height(top.0.saturating_sub(keep));
-        let mut kept = BTreeSet::from([finalized]);
         let mut at = self.block(&finalized);
+        // From the finalised block down.
+        let mut branch = vec![finalized];
         while at.height > floor
             && let Some(parent) = self.get(&at.parent)
         {
-            kept.insert(parent.hash);
+            branch.push(parent.hash);
             at = parent;
         }
         // Parents come first, so one pass finds everything that stands on the finalised block.
+        let mut above = BTreeSet::from([finalized]);
         for block in self.above(top) {
-            if kept.contains(&block.parent) {
-                kept.insert(block.hash);
+            if above.contains(&block.parent) {
+                above.insert(block.hash);
             }
         }
-        self.blocks.retain(|hash, _| kept.contains(hash));
-        self.by_height.retain(|(_, hash)| kept.contains(hash));
+        let blocks = &mut self.blocks;
+        self.by_height.retain(|(height, hash)| {
+            let kept = match top.0.checked_sub(height.0) {
+                Some(below) => {
+                    usize::try_from(below).is_ok_and(|below| branch.get(below) == Some(hash))
+                }
+                None => above.contains(hash),
+            };
+            if !kept {
+                blocks.remove(hash);
+            }
+            kept
+        });
     }
 
     /// The number of blocks.

@@ -131,8 +131,18 @@ pub fn is_signed(chain: B256, vote: &SignedVote) -> bool {
 
 /// [`verify_proof`] for a client that trusts nothing yet: recovers every signature first.
 pub fn verify_signed_proof(epoch: &Epoch, proof: &FinalityProof) -> Result<Trust, InvalidProof> {
+    verify_signed_proof_by(epoch, proof, |vote| is_signed(epoch.chain, vote))
+}
+
+/// [`verify_signed_proof`] for a caller that remembers what it has recovered: `is_signed` says
+/// whether a vote was signed by the member it names.
+pub fn verify_signed_proof_by(
+    epoch: &Epoch,
+    proof: &FinalityProof,
+    is_signed: impl Fn(&SignedVote) -> bool,
+) -> Result<Trust, InvalidProof> {
     for vote in proof.certificate.votes() {
-        if !is_signed(epoch.chain, &vote) {
+        if !is_signed(&vote) {
             return Err(InvalidProof::Signature(vote.signer));
         }
     }

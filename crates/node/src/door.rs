@@ -76,7 +76,7 @@ impl Door {
         reader: ChainReader,
         spread: Option<mpsc::Sender<Arc<Transaction>>>,
     ) -> Self {
-        let signatures = Signatures::start(reader.spec().chain_id);
+        let signatures = Signatures::start(reader.spec().chain_id, reader.senders());
         Self { shared, reader, signatures, spread }
     }
 

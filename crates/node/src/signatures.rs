@@ -2,11 +2,10 @@
 //! once per transaction, on as many threads as cores, behind a bounded queue.
 //!
 //! [`Signatures::recover`] splits a batch among the workers and returns the outcomes in order.
-//! Senders of late transactions are remembered by hash in two generations, so that one which comes
-//! again (a client that retries, a transaction that was refused for its price) costs nothing.
+//! Senders are remembered with the chain ([`Senders`]), so that a transaction which comes again (in
+//! a block, from a peer, from a client that retries) costs nothing.
 
-use alloy_primitives::map::HashMap;
-use alloy_primitives::{Address, TxHash};
+use landfall_chain::Senders;
 use landfall_chain::pool::{self, PoolError, Recovered};
 use landfall_types::{Transaction, transaction_hash};
 use parking_lot::Mutex;
@@ -17,8 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUED_PIECES: usize = 4_096;
 /// Transactions in a piece: about a millisecond of work.
 const PIECE: usize = 16;
-/// Remembered senders in each of the two generations.
-const REMEMBERED: usize = 65_536;
 
 /// A transaction with its sender, or why it has none.
 pub type Outcome = Result<Recovered, PoolError>;
@@ -35,10 +32,9 @@ pub struct Signatures {
 
 impl Signatures {
     /// Starts the workers.
-    pub fn start(chain_id: u64) -> Self {
+    pub fn start(chain_id: u64, senders: &Senders) -> Self {
         let (queue, pieces) = mpsc::channel(QUEUED_PIECES);
         let pieces = Arc::new(Mutex::new(pieces));
-        let senders = Arc::new(Mutex::new(Senders::default()));
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         for number in 0..threads {
             let (pieces, senders) = (pieces.clone(), senders.clone());
@@ -69,7 +65,7 @@ impl Signatures {
     }
 }
 
-fn work(pieces: &Mutex<mpsc::Receiver<Piece>>, senders: &Mutex<Senders>, chain_id: u64) {
+fn work(pieces: &Mutex<mpsc::Receiver<Piece>>, senders: &Senders, chain_id: u64) {
     loop {
         // Taken in a statement of its own: the lock must not be held while recovering.
         let piece = pieces.lock().blocking_recv();
@@ -80,35 +76,14 @@ fn work(pieces: &Mutex<mpsc::Receiver<Piece>>, senders: &Mutex<Senders>, chain_i
     }
 }
 
-fn recover_once(transaction: Transaction, senders: &Mutex<Senders>, chain_id: u64) -> Outcome {
+fn recover_once(transaction: Transaction, senders: &Senders, chain_id: u64) -> Outcome {
     let hash = transaction_hash(&transaction);
-    if let Some(sender) = senders.lock().get(&hash) {
+    if let Some(sender) = senders.of(&hash) {
         return Ok(Recovered::new(transaction, sender));
     }
     let recovered = pool::recover(transaction, chain_id)?;
-    senders.lock().insert(hash, recovered.sender);
+    senders.note(&recovered);
     Ok(recovered)
-}
-
-/// Senders by transaction hash. When the young generation is full it becomes the old one, and the
-/// old one is forgotten.
-#[derive(Default)]
-struct Senders {
-    young: HashMap<TxHash, Address>,
-    old: HashMap<TxHash, Address>,
-}
-
-impl Senders {
-    fn get(&self, hash: &TxHash) -> Option<Address> {
-        self.young.get(hash).or_else(|| self.old.get(hash)).copied()
-    }
-
-    fn insert(&mut self, hash: TxHash, sender: Address) {
-        if self.young.len() >= REMEMBERED {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(hash, sender);
-    }
 }
 
 #[cfg(test)]
@@ -116,7 +91,7 @@ mod tests {
     use super::*;
     use alloy_consensus::crypto::secp256k1::sign_message;
     use alloy_consensus::{SignableTransaction, TxEip1559};
-    use alloy_primitives::{B256, U256};
+    use alloy_primitives::B256;
 
     fn signed(nonce: u64, chain_id: u64) -> Transaction {
         let unsigned = TxEip1559 { chain_id, nonce, gas_limit: 21_000, ..TxEip1559::default() };
@@ -126,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn batch_comes_back_in_order_with_its_refusals() {
-        let signatures = Signatures::start(7);
+        let signatures = Signatures::start(7, &Senders::default());
         let batch: Vec<_> = (0..100).map(|n| signed(n, if n == 50 { 8 } else { 7 })).collect();
         for _ in 0..2 {
             let outcomes = signatures.recover(batch.clone()).await;
@@ -139,17 +114,5 @@ mod tests {
             }
         }
         assert!(signatures.recover(Vec::new()).await.is_empty());
-    }
-
-    #[test]
-    fn remembered_senders_are_bounded_and_the_newest_stay() {
-        let mut senders = Senders::default();
-        let hash = |n: usize| B256::from(U256::from(n));
-        for n in 0..3 * REMEMBERED {
-            senders.insert(hash(n), Address::ZERO);
-        }
-        assert!(senders.young.len() + senders.old.len() <= 2 * REMEMBERED);
-        assert!(senders.get(&hash(3 * REMEMBERED - 1)).is_some());
-        assert!(senders.get(&hash(0)).is_none());
     }
 }

@@ -29,6 +29,7 @@ impl Mempool {
         transaction: Recovered,
         reader: &ChainReader,
     ) -> Result<landfall_chain::pool::Added, PoolError> {
+        reader.senders().note(&transaction);
         let mut pool = self.pool.lock();
         // Read under the pool's lock: whoever moves the head moves both under it.
         let (next, state) = (*self.next.read(), reader.latest_state());

@@ -6,6 +6,7 @@
 
 use crate::durable::Durable;
 use crate::host::{Host, MOST_QUEUED, Wire};
+use crate::keys::HistorySigner;
 use crate::promises::Promises;
 use crate::report::Stats;
 use crate::scenario::{Adversary, Network as Topology, Scenario, Setup};
@@ -13,7 +14,9 @@ use crate::world::Slot;
 use alloy_consensus::Header;
 use alloy_primitives::B256;
 use landfall_consensus::{Evidence, FinalityProof, protocol};
-use landfall_types::{Epoch, Height, NodeId, Step, Vote, Weight};
+use landfall_light::verify_signed_proof_by;
+use landfall_replica::Signer;
+use landfall_types::{Epoch, Height, NodeId, SignedVote, Step, Vote, Weight};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A rule and what broke it.
@@ -209,21 +212,25 @@ impl Checker {
             _ => epoch.committee.majority(),
         };
         let mut holders: BTreeSet<NodeId> = BTreeSet::new();
-        for (slot, it) in slots.iter().enumerate() {
-            if it.liar.is_some() || self.watched[slot].durable.holds(&it.disk, hash, &header) {
-                holders.insert(it.id);
+        // To find that a disk does not hold a block all of it must be searched: not if others do.
+        for search in [Durable::holds_near, Durable::holds] {
+            for (slot, it) in slots.iter().enumerate() {
+                let durable = &mut self.watched[slot].durable;
+                if it.liar.is_some() || search(durable, &it.disk, hash, &header) {
+                    holders.insert(it.id);
+                }
+                // A member that lost its disk since held it when it voted.
+                if it.number >= self.nodes {
+                    holders.insert(crate::keys::node(slot));
+                }
             }
-            // A member that lost its disk since held it when it voted.
-            if it.number >= self.nodes {
-                holders.insert(crate::keys::node(slot));
+            if epoch.committee.weight_of_all(&holders) >= quorum {
+                return Ok(());
             }
         }
         let held: Weight = epoch.committee.weight_of_all(&holders);
-        if held < quorum {
-            let what = format!("height {height} is final, but durable at weight {} only", held.0);
-            return Err(("S8", what));
-        }
-        Ok(())
+        let what = format!("height {height} is final, but durable at weight {} only", held.0);
+        Err(("S8", what))
     }
 
     /// After a start: nothing that was shown is gone.
@@ -305,19 +312,22 @@ impl Checker {
                 }
                 Ok(())
             }
-            Wire::Proof(proof) => self.proven(proof),
+            Wire::Proof(proof) => self.proven(proof, &slots[slot].signer),
             _ => Ok(()),
         }
     }
 
     /// A proof that an honest node passes on.
-    fn proven(&mut self, proof: &FinalityProof) -> Result<(), Broken> {
+    fn proven(&mut self, proof: &FinalityProof, table: &HistorySigner) -> Result<(), Broken> {
         let (height, hash) = (proof.height().0, proof.hash());
         if self.proven.get(&height) == Some(&hash) {
             return Ok(());
         }
         let Some(epoch) = self.epochs.get(&proof.epoch()) else { return Ok(()) };
-        if let Err(error) = landfall_light::verify_signed_proof(epoch, proof) {
+        let is_signed = |it: &SignedVote| {
+            table.recover(it.vote.digest(epoch.chain), &it.signature) == Some(it.signer)
+        };
+        if let Err(error) = verify_signed_proof_by(epoch, proof, is_signed) {
             return Err(("S5", format!("an honest node passes on a proof of nothing: {error}")));
         }
         let other = self.canonical.get(&height).or(self.proven.get(&height)).copied();

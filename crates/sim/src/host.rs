@@ -89,19 +89,19 @@ impl Host {
         now: Time,
         accounts: impl Iterator<Item = usize>,
     ) -> Result<Vec<Effect>, Halt> {
-        let state = self.replica.reader().latest_state();
         let mempool = self.replica.mempool().clone();
         let reader = self.replica.reader();
+        let state = reader.latest_state();
         let mut new = false;
         for index in accounts {
             let address = transactions::account(index);
-            let known = mempool.pool.lock().pending_nonce(&address).is_some();
+            if mempool.pool.lock().pending_nonce(&address).is_some() {
+                continue;
+            }
             let account = state.account(&address).map_err(|e| Halt::Store(e.to_string()))?;
             let nonce = account.map_or(0, |account| account.nonce);
-            if !known {
-                // Refused where the node has moved on since: the client asks again.
-                new |= mempool.add(transactions::transfer(index, nonce), &reader).is_ok();
-            }
+            // Refused where the node has moved on since: the client asks again.
+            new |= mempool.add(transactions::transfer(index, nonce), &reader).is_ok();
         }
         if new { self.replica.handle(now, Event::Pending) } else { Ok(Vec::new()) }
     }
@@ -143,7 +143,7 @@ impl Host {
 
     /// Entries in all queues.
     pub fn queued(&self) -> usize {
-        self.replica.queued() + self.replica.tree().len() + self.replica.archive().votes().count()
+        self.replica.queued() + self.replica.tree().len() + self.replica.archive().len()
     }
 
     /// The engine in a line.
@@ -162,6 +162,8 @@ pub(crate) fn chain_options(machine: &Machine<'_>, setup: &Setup) -> ChainOption
     let place = Place::Kept(Arc::new(machine.disk.clone()), machine.views.clone());
     let mut options = ChainOptions::new(Some(transactions::genesis().clone()), place);
     options.segment_bytes = setup.segment_bytes;
+    options.flush_blocks = setup.flush_blocks;
+    options.senders = transactions::senders().clone();
     options
 }
 

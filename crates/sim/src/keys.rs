@@ -1,10 +1,11 @@
 //! Keys that everybody may know, and one table of signatures for all nodes of a history.
 
 use alloy_primitives::{B256, keccak256};
-use landfall_replica::{KeySigner, Refused, Signer, seal_digest};
+use landfall_replica::{Refused, Signer, seal_digest};
 use landfall_types::{NodeId, Signature, Vote};
 use parking_lot::Mutex;
-use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
+use secp256k1::constants::GENERATOR_X;
+use secp256k1::{Message, PublicKey, SECP256K1, Scalar, SecretKey};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -32,6 +33,23 @@ pub(crate) fn node(index: usize) -> NodeId {
     IDS[index]
 }
 
+/// A signature like any other, made with the nonce 1: it gives the key away, which everybody knows
+/// here, and costs no multiplication of a point. Those were an eighth of a history's time.
+fn sign_openly(key: &SecretKey, digest: B256) -> Signature {
+    let scalar =
+        |bytes| Scalar::from_be_bytes(bytes).expect("one hash of 2^127 is above the order");
+    // s = (z + r d) / k, and the point k G is G, whose y is even.
+    let high_or_low =
+        key.mul_tweak(&scalar(GENERATOR_X)).and_then(|it| it.add_tweak(&scalar(digest.0)));
+    let s = high_or_low.expect("one sum of 2^256 is zero");
+    let (even, odd) = (s.secret_bytes(), s.negate().secret_bytes());
+    let mut bytes = [0; 65];
+    bytes[..32].copy_from_slice(&GENERATOR_X);
+    bytes[32..64].copy_from_slice(&even.min(odd));
+    bytes[64] = u8::from(odd < even);
+    Signature(bytes)
+}
+
 /// Who signed what, as far as anybody in this history has found out or done it himself.
 #[derive(Default)]
 pub(crate) struct Signatures {
@@ -44,7 +62,6 @@ pub(crate) struct Signatures {
 pub(crate) struct HistorySigner {
     key: SecretKey,
     id: NodeId,
-    signer: KeySigner,
     table: Arc<Mutex<Signatures>>,
     signed: Mutex<Vec<Vote>>,
 }
@@ -52,9 +69,7 @@ pub(crate) struct HistorySigner {
 impl HistorySigner {
     /// The signer of the node of a number.
     pub fn new(index: usize, table: Arc<Mutex<Signatures>>) -> Self {
-        let key = NODE_KEYS[index];
-        let signer = KeySigner::new(&key.secret_bytes()).expect("the key is one");
-        Self { key, id: node(index), signer, table, signed: Mutex::default() }
+        Self { key: NODE_KEYS[index], id: node(index), table, signed: Mutex::default() }
     }
 
     /// What was signed since this was called last.
@@ -67,7 +82,7 @@ impl HistorySigner {
         if let Some(made) = table.made.get(&(self.id, digest)) {
             return *made;
         }
-        let signature = self.signer.sign_digest(digest);
+        let signature = sign_openly(&self.key, digest);
         table.made.insert((self.id, digest), signature);
         table.recovered.insert((digest, signature), Some(self.id));
         signature
@@ -88,7 +103,9 @@ impl HistorySigner {
         let mut bytes = [0; 65];
         bytes[..64].copy_from_slice(&compact);
         bytes[64] = u8::try_from(i32::from(parity)).expect("below 4");
-        Signature(bytes)
+        let signature = Signature(bytes);
+        self.table.lock().recovered.insert((digest, signature), Some(self.id));
+        signature
     }
 }
 
@@ -118,6 +135,16 @@ impl Signer for HistorySigner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signatures_made_openly_are_those_of_the_key_and_of_nobody_else() {
+        for number in 0..200_u8 {
+            let (key, digest) = (&NODE_KEYS[usize::from(number) % NODES], keccak256([number]));
+            let signature = sign_openly(key, digest);
+            assert_eq!(landfall_light::recover(digest, &signature), Some(address(key)));
+            assert_ne!(landfall_light::recover(keccak256(digest), &signature), Some(address(key)));
+        }
+    }
 
     #[test]
     fn a_second_signature_of_one_signer_is_valid_and_differs() {

@@ -288,6 +288,8 @@ impl Scenario {
             "before sync asks or tells",
             "before a message is taken in",
             "before a deadline is served",
+            "before a flush",
+            "before a flush is taken in",
         ];
         // The one that seals Solo does not crash.
         if !self.runs(Kind::Solo) {

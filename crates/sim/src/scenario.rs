@@ -144,6 +144,8 @@ pub(crate) struct Setup {
     pub patience: u64,
     /// A segment of the log ends beyond this size.
     pub segment_bytes: u64,
+    /// Final blocks after which the views are written.
+    pub flush_blocks: u64,
     /// Making a block takes this much longer, on every node and for ever, in milliseconds.
     pub slow_build: u64,
 }
@@ -196,6 +198,7 @@ impl Setup {
             patience: Self::draw_patience(scenario, nodes, interval),
             segment_bytes: [16 << 10, 128 << 10, 256 << 20][random.below(3) as usize],
             slow_build: if random.chance(33) && !pow { SLOW_BUILD } else { 0 },
+            flush_blocks: [4, 12, 48][random.below(3) as usize],
         }
     }
 

@@ -7,6 +7,7 @@ use alloy_consensus::crypto::secp256k1::sign_message;
 use alloy_consensus::{EthereumTypedTransaction, SignableTransaction, TxEip1559, TxEip4844};
 use alloy_genesis::{ChainConfig, Genesis, GenesisAccount};
 use alloy_primitives::{Address, B256, TxKind, U256};
+use landfall_chain::Senders;
 use landfall_chain::pool::Recovered;
 use parking_lot::Mutex;
 use std::sync::LazyLock;
@@ -52,6 +53,12 @@ fn sign(index: usize, nonce: u64) -> Recovered {
     let key = B256::from(keys::secret("account", index).secret_bytes());
     let signature = sign_message(key, unsigned.signature_hash()).expect("the key is one");
     Recovered::new(unsigned.into_envelope(signature), account(index))
+}
+
+/// Who sent what: the transfers are the same in every history, so each signature is recovered once.
+pub(crate) fn senders() -> &'static Senders {
+    static SENDERS: LazyLock<Senders> = LazyLock::new(Senders::default);
+    &SENDERS
 }
 
 /// The genesis of every history.
