@@ -416,6 +416,9 @@ impl Replica {
         extension: Bytes,
         difficulty: Option<U256>,
     ) -> Result<(), Halt> {
+        if !self.config.builds {
+            return Ok(());
+        }
         let same = self.blocks.building.as_ref().is_some_and(|running| {
             (running.parent, &running.extension, running.difficulty)
                 == (parent, &extension, difficulty)

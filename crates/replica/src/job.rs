@@ -7,13 +7,10 @@ use alloy_primitives::{B64, B256, Bytes, TxHash, U256};
 use landfall_chain::{
     BuildJob, ExecuteJob, Executed, FlushDone, FlushJob, ImportError, SyncDone, SyncJob,
 };
-use landfall_consensus::{Body, FinalityProof, pow};
+use landfall_consensus::{Body, FinalityProof};
 use landfall_types::{Block, NodeId, Signature, SignedVote, Vote};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-/// Nonces that are tried between two looks at whether the block is still wanted.
-const TRIES: u64 = 1 << 14;
+use std::sync::atomic::AtomicBool;
 
 /// Something that takes long.
 #[allow(
@@ -220,15 +217,9 @@ impl Build {
             executed.set_seal(Bytes::copy_from_slice(&seal.0));
             return Some(executed);
         }
-        let mut from = 0;
-        while !superseded.load(Relaxed) {
-            if let Some(nonce) = pow::search(executed.block().header.inner(), from, TRIES) {
-                executed.set_nonce(B64::from(nonce));
-                return Some(executed);
-            }
-            from = from.checked_add(TRIES)?;
-        }
-        None
+        let nonce = signer.search(executed.block().header.inner(), superseded)?;
+        executed.set_nonce(B64::from(nonce));
+        Some(executed)
     }
 }
 

@@ -26,5 +26,5 @@ pub use job::{
 };
 pub use mempool::{Mempool, next_rules};
 pub use replica::{Config, Event, Limits, Replica, epochs_so_far};
-pub use signer::{KeySigner, Refused, Signer, seal_digest};
+pub use signer::{KeySigner, Refused, Signer, seal_digest, search_from};
 pub use wire::{To, Wire, WireError};

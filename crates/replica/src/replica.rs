@@ -38,6 +38,9 @@ pub struct Config {
     /// Whether the engine is told by itself when transactions wait. A development chain that seals
     /// on command is not.
     pub automatic: bool,
+    /// Whether blocks are made here. In a lottery anybody may, and a node that only follows shall
+    /// not; in an agreement it never has the turn.
+    pub builds: bool,
     /// There are no peers and never will be: nothing is announced.
     pub alone: bool,
     /// Bounds.

@@ -1,10 +1,13 @@
 //! The key of a validator, and the guard in front of it.
 
+use alloy_consensus::Header;
 use alloy_primitives::{B256, keccak256};
+use landfall_consensus::pow;
 use landfall_types::{Height, NodeId, Position, Signature, Step, Vote};
 use parking_lot::Mutex;
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Positions whose votes the guard remembers.
 const GUARDED: usize = 4_096;
@@ -35,10 +38,38 @@ pub trait Signer: Send + Sync {
     /// Signs the hash of a block that this node made.
     fn sign_block(&self, hash: B256, chain: B256) -> Signature;
 
+    /// Searches the nonce of a block that carries work; `None` once it is `superseded`, or after all
+    /// nonces. A host with several threads searches on all of them.
+    fn search(&self, header: &Header, superseded: &AtomicBool) -> Option<u64> {
+        search_from(header, 0, 1, || superseded.load(Relaxed))
+    }
+
     /// Who signed a digest. The simulator answers from a table that all its nodes share.
     fn recover(&self, digest: B256, signature: &Signature) -> Option<NodeId> {
         landfall_light::recover(digest, signature)
     }
+}
+
+/// Nonces that are tried between two looks at whether the block is still wanted.
+const TRIES: u64 = 1 << 14;
+
+/// Searches every `of`-th run of nonces, beginning with run `part`: so `of` threads search all of
+/// them. `None` once `stopped` says so, or after all nonces.
+pub fn search_from(
+    header: &Header,
+    part: u64,
+    of: u64,
+    stopped: impl Fn() -> bool,
+) -> Option<u64> {
+    let mut run = part;
+    while !stopped() {
+        let from = run.checked_mul(TRIES)?;
+        if let Some(nonce) = pow::search(header, from, TRIES) {
+            return Some(nonce);
+        }
+        run = run.checked_add(of)?;
+    }
+    None
 }
 
 /// What is signed under a block's hash.

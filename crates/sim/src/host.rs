@@ -55,6 +55,7 @@ impl Host {
             gas_limit: GAS_LIMIT,
             extra_data: Bytes::new(),
             automatic: true,
+            builds: true,
             alone: false,
             limits: limits(),
         };

@@ -335,6 +335,7 @@ async fn serve(
         gas_limit: args.gas_limit.unwrap_or(reader.head().block.block.header.gas_limit),
         extra_data: Bytes::new(),
         automatic: false,
+        builds: true,
         alone: true,
         limits: Limits::default(),
     };

@@ -227,6 +227,7 @@ impl Cluster {
             gas_limit: 30_000_000,
             extra_data: Bytes::new(),
             automatic: true,
+            builds: true,
             alone: false,
             limits: Limits::default(),
         };
