@@ -112,6 +112,13 @@ impl Client {
         Ok(self.call::<U64>("eth_blockNumber", &[]).await?.to())
     }
 
+    /// The newest final block's number.
+    pub async fn finalized_number(&self) -> Result<u64, Failure> {
+        let params = [Value::from("finalized"), false.into()];
+        let block: Option<BlockSummary> = self.call("eth_getBlockByNumber", &params).await?;
+        Ok(block.map_or(0, |block| block.number.to()))
+    }
+
     /// A block by its number.
     pub async fn block(&self, number: u64) -> Result<Option<BlockSummary>, Failure> {
         self.call("eth_getBlockByNumber", &[Value::from(format!("{number:#x}")), false.into()])

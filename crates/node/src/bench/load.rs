@@ -77,9 +77,10 @@ pub struct Outcome {
     pub refusal: Option<String>,
 }
 
-/// Sends everything; counts what the node has taken in `accepted` as it goes.
+/// Sends everything, with connections to all of the nodes in turn; counts what they have taken in
+/// `accepted` as it goes.
 pub async fn send(
-    url: &str,
+    urls: &[String],
     signed: Arc<Vec<Signed>>,
     plan: Plan,
     start: Instant,
@@ -87,7 +88,7 @@ pub async fn send(
 ) -> Result<Outcome, Failure> {
     let mut tasks = Vec::new();
     for connection in 0..plan.connections {
-        let client = Client::new(url)?;
+        let client = Client::new(&urls[connection % urls.len()])?;
         let (signed, accepted) = (signed.clone(), accepted.clone());
         tasks.push(tokio::spawn(async move {
             one_connection(client, &signed, plan, connection, start, &accepted).await

@@ -26,6 +26,15 @@ pub struct Seen {
     pub gave_up: bool,
 }
 
+/// Which blocks count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// Up to the head.
+    Latest,
+    /// Final ones.
+    Finalized,
+}
+
 /// What the watcher shares with the sending side.
 #[derive(Clone, Default)]
 pub struct Progress {
@@ -41,7 +50,7 @@ pub struct Progress {
 /// `patience` after the last was sent.
 pub async fn watch(
     client: Client,
-    from: u64,
+    (from, counts): (u64, Counts),
     places: HashMap<B256, usize>,
     progress: Progress,
     patience: Duration,
@@ -51,7 +60,10 @@ pub async fn watch(
     let mut count = 0;
     let mut last_news = Instant::now();
     loop {
-        let head = client.block_number().await?;
+        let head = match counts {
+            Counts::Latest => client.block_number().await?,
+            Counts::Finalized => client.finalized_number().await?,
+        };
         while next <= head {
             let Some(block) = client.block(next).await? else { break };
             let new = note(&mut seen, &block, &places);

@@ -5,10 +5,13 @@ use crate::bench::load::{self, Plan, Rate};
 use crate::bench::prepare::{Order, Workload, prepare};
 use crate::bench::process;
 use crate::bench::report::{self, Run};
-use crate::bench::watch::{self, Progress};
+use crate::bench::watch::{self, Counts, Progress};
 use crate::failure::Failure;
 use crate::keys::{self, Key};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::convert::Infallible;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,12 +19,15 @@ use std::time::{Duration, Instant};
 /// Measures nodes under load over their JSON-RPC
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The node to measure; give several to measure them in turn and compare them
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
-    rpc: Vec<String>,
-    /// The node's process, for its CPU time; one for each --rpc, in the same order
-    #[arg(long, value_name = "PID")]
-    pid: Vec<u32>,
+    /// The node to measure; give several to measure them in turn and compare them. Several with
+    /// commas between them are the nodes of one network: all of them get the load, and a
+    /// transaction counts when the first of them says that it is final
+    #[arg(long, value_name = "URL[,URL]", default_value = "http://127.0.0.1:8545")]
+    rpc: Vec<Target>,
+    /// The node's process, for its CPU time; one for each --rpc, in the same order, and with commas
+    /// for a network
+    #[arg(long, value_name = "PID[,PID]")]
+    pid: Vec<Processes>,
     /// How many times to measure each node; the median counts
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -61,6 +67,48 @@ pub struct Args {
     json: bool,
 }
 
+/// A node, or the nodes of a network.
+#[derive(Clone, Debug)]
+struct Target(Vec<String>);
+
+impl FromStr for Target {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.split(',').map(str::to_owned).collect()))
+    }
+}
+
+impl Target {
+    /// Transactions of a network count when they are final: until then another node need not have
+    /// heard of them.
+    fn counts(&self) -> Counts {
+        if self.0.len() > 1 { Counts::Finalized } else { Counts::Latest }
+    }
+}
+
+/// Processes of a node, or of the nodes of a network.
+#[derive(Clone, Debug)]
+struct Processes(Vec<u32>);
+
+impl FromStr for Processes {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Processes {
+    fn cpu_time(&self) -> Result<Duration, Failure> {
+        self.0.iter().map(|pid| process::cpu_time(*pid)).sum()
+    }
+
+    fn peak_memory(&self) -> Option<u64> {
+        self.0.iter().map(|pid| process::peak_memory(*pid)).max().flatten()
+    }
+}
+
 /// Runs the load and prints the figures.
 pub fn run(args: &Args) -> Result<(), Failure> {
     if !args.pid.is_empty() && args.pid.len() != args.rpc.len() {
@@ -76,7 +124,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut runs = Vec::new();
     for round in 0..args.runs {
         for (place, rpc) in args.rpc.iter().enumerate() {
-            let pid = args.pid.get(place).copied();
+            let pid = args.pid.get(place);
             let seed = args.seed.unwrap_or_else(crate::clock::wall) + u64::from(round);
             runs.push(runtime.block_on(measure(args, rpc, pid, seed, &keys))?);
         }
@@ -93,26 +141,27 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 async fn measure(
     args: &Args,
-    rpc: &str,
-    pid: Option<u32>,
+    rpc: &Target,
+    pid: Option<&Processes>,
     seed: u64,
     keys: &[Key],
 ) -> Result<Run, Failure> {
-    let client = Client::new(rpc)?;
+    let (name_of_all, counts) = (rpc.0.join(","), rpc.counts());
+    let client = Client::new(&rpc.0[0])?;
     let name: String = client.call("web3_clientVersion", &[]).await?;
     let transactions = args.transactions as usize;
     let bar = progress(transactions as u64, args.json);
-    bar.set_message(format!("{rpc}: signing"));
+    bar.set_message(format!("{name_of_all}: signing"));
     let (workload, max_fee_gwei) = (args.workload, args.max_fee_gwei);
     let order = Order { workload, transactions, keys, seed, max_fee_gwei };
     let signed = Arc::new(prepare(&client, &order).await?);
     let places: alloy_primitives::map::HashMap<_, _> =
         signed.iter().enumerate().map(|(index, signed)| (signed.hash, index)).collect();
-    bar.set_message(format!("{rpc}: included"));
+    bar.set_message(format!("{name_of_all}: included"));
     let plan = Plan {
         rate: args.rate,
         batch: args.batch as usize,
-        connections: args.connections as usize,
+        connections: (args.connections as usize).max(rpc.0.len()),
         senders: keys.len().min(transactions),
     };
     let progress = Progress::default();
@@ -120,19 +169,19 @@ async fn measure(
     let patience = Duration::from_secs(args.patience);
     let watching = tokio::spawn(watch::watch(
         client.clone(),
-        from,
+        (from, counts),
         places.clone(),
         progress.clone(),
         patience,
     ));
     let drawing = tokio::spawn(draw(bar.clone(), progress.clone()));
-    let cpu_before = pid.map(process::cpu_time).transpose()?;
+    let cpu_before = pid.map(Processes::cpu_time).transpose()?;
     let sending =
-        load::send(rpc, signed.clone(), plan, Instant::now(), progress.accepted.clone()).await;
+        load::send(&rpc.0, signed.clone(), plan, Instant::now(), progress.accepted.clone()).await;
     progress.all_sent.store(true, Ordering::Release);
     let outcome = sending?;
     let seen = watching.await.expect("watching does not panic")?;
-    let cpu_after = pid.map(process::cpu_time).transpose()?;
+    let cpu_after = pid.map(Processes::cpu_time).transpose()?;
     drawing.abort();
     bar.finish_and_clear();
     let times = report::times(&outcome, &seen);
@@ -140,7 +189,7 @@ async fn measure(
         .zip(cpu_after)
         .map(|(before, after)| (after - before).as_secs_f64() * 1e6 / times.included.max(1) as f64);
     Ok(Run {
-        rpc: rpc.into(),
+        rpc: name_of_all,
         client: name,
         workload: workload.name(),
         rate: args.rate.to_string(),
@@ -156,7 +205,7 @@ async fn measure(
         per_second: times.per_second,
         latency_ms: times.latency,
         cpu_us_per_transaction: cpu,
-        peak_memory_bytes: pid.and_then(process::peak_memory),
+        peak_memory_bytes: pid.and_then(Processes::peak_memory),
         refusal: outcome.refusal,
         gave_up: seen.gave_up,
     })
