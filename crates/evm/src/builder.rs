@@ -252,6 +252,7 @@ mod tests {
     use super::*;
     use crate::{execute, memory::MemoryState, tests::*, validate_body, validate_header};
     use alloy_primitives::{TxKind, hex};
+    use landfall_types::FeeRules;
 
     const SENDER: Address = Address::with_last_byte(0xa1);
     const RECIPIENT: Address = Address::with_last_byte(0xb2);
@@ -332,6 +333,38 @@ mod tests {
         let outcome = execute(&spec, &block, &[SENDER], &state).unwrap();
         let stored = &outcome.changes.accounts[&contract].storage[&U256::ZERO];
         assert_eq!(stored.after, U256::from_be_bytes([5; 32]));
+    }
+
+    #[test]
+    fn free_gas_takes_transactions_of_accounts_without_money_and_moves_none() {
+        let free = spec_with(FeeRules { free_gas: true, ..FeeRules::default() });
+        let poor = Address::repeat_byte(0x77);
+        let state = MemoryState::default().with_system_contracts();
+        let build = |spec: &ChainSpec| {
+            let parent = genesis(spec);
+            let mut builder =
+                BlockBuilder::new(spec, &parent, next_block(2_000_000), &state).unwrap();
+            let pushed = builder.push(&free_transaction(0, TxKind::Call(RECIPIENT)), poor);
+            pushed.map(|_| builder.finish().unwrap())
+        };
+        let built = build(&free).unwrap();
+        assert_eq!(built.outcome.receipts.len(), 1);
+        let accounts = built.outcome.changes.accounts.values();
+        let after = accounts.filter_map(|it| it.account.after.as_ref());
+        assert!(after.map(|it| it.balance).all(|balance| balance.is_zero()));
+        let block = seal(built);
+        let check = |spec: &ChainSpec| {
+            let parent = genesis(spec);
+            let (header, before) = (&block.header, &parent.header);
+            validate_header(spec, header, &block.extension, before, &parent.extension)
+        };
+        check(&free).unwrap();
+        execute(&free, &block, &[poor], &state).unwrap();
+        // Where gas has a price the transaction is refused, and the block invalid.
+        let refused = build(&landfall_spec()).unwrap_err().to_string();
+        assert!(refused.starts_with("max fee per gas less than block base fee"), "{refused}");
+        let invalid = check(&landfall_spec()).unwrap_err().to_string();
+        assert!(invalid.contains("invalid baseFee"), "{invalid}");
     }
 
     #[test]

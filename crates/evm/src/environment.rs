@@ -84,7 +84,11 @@ pub(crate) fn block_evm<'a>(cache: Cache<'a>, environment: EvmEnv) -> BlockEvm<'
     EthEvmBuilder::new(cache, environment).build()
 }
 
-/// The base fee of a block (EIP-1559); `None` before London.
+/// EIP-1559's `ELASTICITY_MULTIPLIER`: blocks aim at half of their gas limit.
+const ELASTICITY: u128 = 2;
+
+/// The base fee of a block (EIP-1559, with the genesis file's denominator; zero on a chain whose
+/// gas is free); `None` before London.
 ///
 /// `number`, `timestamp` and `difficulty` are those of the block itself, which decide its fork.
 pub fn next_base_fee(
@@ -97,12 +101,12 @@ pub fn next_base_fee(
     if spec.fork_at(number, timestamp, difficulty) < Fork::London {
         return None;
     }
-    let first = parent.base_fee_per_gas.is_none();
-    Some(if first {
-        INITIAL_BASE_FEE
-    } else {
-        parent.next_block_base_fee(BaseFeeParams::ethereum()).unwrap_or(INITIAL_BASE_FEE)
-    })
+    if spec.fees.free_gas {
+        return Some(0);
+    }
+    let params = BaseFeeParams::new(spec.fees.base_fee_change_denominator.into(), ELASTICITY);
+    // The first block of London has a parent without a base fee.
+    Some(parent.next_block_base_fee(params).unwrap_or(INITIAL_BASE_FEE))
 }
 
 /// The excess blob gas of a block after `parent` (EIP-4844, EIP-7918); `None` before Cancun.
@@ -121,4 +125,40 @@ pub(crate) fn next_excess_blob_gas(
     let base_fee = parent.base_fee_per_gas.unwrap_or_default();
     // Without EIP-7918 the parameters' base cost is zero and this is EIP-4844's formula.
     Some(params.next_block_excess_blob_gas_osaka(excess, used, base_fee))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::*;
+    use landfall_types::FeeRules;
+
+    /// The base fee after a block of 30 million gas that used `gas_used` at 1 gwei.
+    fn after(spec: &ChainSpec, gas_used: u64) -> u64 {
+        let parent = Header { gas_used, ..call_header() };
+        next_base_fee(spec, &parent, 8, 5_001, U256::ZERO).unwrap()
+    }
+
+    #[test]
+    fn base_fee_moves_by_at_most_one_part_in_the_denominator() {
+        let gwei = GWEI as u64;
+        for (denominator, step) in [(8, gwei / 8), (400, gwei / 400)] {
+            let fees = FeeRules { base_fee_change_denominator: denominator, free_gas: false };
+            let spec = spec_with(fees);
+            assert_eq!(after(&spec, 30_000_000), gwei + step);
+            assert_eq!(after(&spec, 15_000_000), gwei);
+            assert_eq!(after(&spec, 0), gwei - step);
+        }
+        assert_eq!(after(&ethereum_spec(), 30_000_000), gwei + gwei / 8, "EIP-1559");
+    }
+
+    #[test]
+    fn free_gas_has_no_base_fee_whatever_the_parent_says() {
+        let fees = FeeRules { free_gas: true, ..FeeRules::default() };
+        let spec = spec_with(fees);
+        assert_eq!(after(&spec, 30_000_000), 0);
+        let first = Header { base_fee_per_gas: None, ..call_header() };
+        assert_eq!(next_base_fee(&spec, &first, 8, 5_001, U256::ZERO), Some(0));
+        assert_eq!(genesis(&spec).header.base_fee_per_gas, Some(0));
+    }
 }

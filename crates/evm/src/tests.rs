@@ -4,7 +4,7 @@ use crate::{Attributes, Built, memory::MemoryState, system_contracts};
 use alloy_consensus::{Header, Signed, TxEip1559};
 use alloy_genesis::{ChainConfig, Genesis};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
-use landfall_types::{Block, ChainSpec, Extension, Transaction, genesis_block};
+use landfall_types::{Block, ChainSpec, Extension, FeeRules, Transaction, genesis_block};
 
 pub(crate) const GWEI: u128 = 1_000_000_000;
 
@@ -39,6 +39,13 @@ pub(crate) fn landfall_spec() -> ChainSpec {
     ChainSpec::new(config)
 }
 
+/// A chain of ours with its own rules for fees.
+pub(crate) fn spec_with(fees: FeeRules) -> ChainSpec {
+    let mut spec = landfall_spec();
+    spec.fees = fees;
+    spec
+}
+
 pub(crate) fn genesis(spec: &ChainSpec) -> Block {
     let genesis = Genesis { timestamp: 1_000, gas_limit: 30_000_000, ..Genesis::default() };
     genesis_block(&genesis, spec, B256::ZERO)
@@ -57,6 +64,12 @@ pub(crate) fn next_block(milliseconds: u64) -> Attributes {
 pub(crate) fn seal(built: Built) -> Block {
     let Built { header, body, extension, .. } = built;
     Block { extension, ..Block::ethereum(header, body) }
+}
+
+/// A transfer that pays nothing for its gas.
+pub(crate) fn free_transaction(nonce: u64, to: TxKind) -> Transaction {
+    let tx = TxEip1559 { chain_id: 31_337, nonce, gas_limit: 21_000, to, ..TxEip1559::default() };
+    Signed::new_unhashed(tx, Signature::test_signature()).into()
 }
 
 /// A transaction whose signature nobody checks.

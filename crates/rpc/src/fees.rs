@@ -64,8 +64,11 @@ pub(crate) fn next_blob_base_fee(spec: &ChainSpec, block: &StoredBlock) -> Optio
 #[derive(Default)]
 pub(crate) struct TipCache(Mutex<Option<(B256, u128)>>);
 
-/// The median tip of recent transactions.
+/// The median tip of recent transactions; nothing where gas is free.
 pub(crate) fn suggested_tip(api: &Api) -> Outcome<u128> {
+    if api.backend.chain.spec().fees.free_gas {
+        return Ok(0);
+    }
     let head = api.backend.chain.head();
     let hash = head.block.block.hash();
     if let Some((_, tip)) = api.tips.0.lock().filter(|(at, _)| *at == hash) {

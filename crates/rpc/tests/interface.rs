@@ -46,6 +46,58 @@ async fn unlocked_account_sends_and_the_receipt_tells_it() {
     assert_eq!(page["receipts"][0]["logs"], Value::Null);
 }
 
+/// A chain with its own rules for fees, after a block with a transfer.
+async fn node_with(landfall: Value) -> TestNode {
+    let mut genesis = support::genesis();
+    genesis["config"]["landfall"] = landfall;
+    TestNode::start_on(&genesis, RpcConfig::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn free_gas_asks_nothing_and_takes_a_transaction_without_a_price() {
+    let node = node_with(json!({ "engine": "solo", "freeGas": true })).await;
+    for method in ["eth_gasPrice", "eth_maxPriorityFeePerGas", "eth_baseFee"] {
+        assert_eq!(node.ask(method, json!([])), "0x0", "{method}");
+    }
+    let balance = node.ask("eth_getBalance", json!([FUNDED, "latest"]));
+    let to = format!("0x{}", "22".repeat(20));
+    let filled = node.ask("eth_fillTransaction", json!([{ "from": FUNDED, "to": to }]));
+    assert_eq!(filled["tx"]["maxFeePerGas"], "0x0");
+    let send = |price: Value| {
+        let mut request = json!({ "from": FUNDED, "to": to });
+        request.as_object_mut().unwrap().extend(price.as_object().unwrap().clone());
+        node.ask("eth_sendTransaction", json!([request]))
+    };
+    let hashes = [send(json!({ "gasPrice": "0x0" })), send(json!({}))];
+    assert_eq!(node.ask("txpool_status", json!([]))["pending"], "0x2");
+    node.mine();
+    for hash in hashes {
+        let receipt = node.ask("eth_getTransactionReceipt", json!([hash]));
+        assert_eq!(
+            (&receipt["status"], &receipt["effectiveGasPrice"]),
+            (&json!("0x1"), &json!("0x0"))
+        );
+    }
+    assert_eq!(node.ask("eth_getBalance", json!([FUNDED, "latest"])), balance);
+    let history = node.ask("eth_feeHistory", json!(["0x3", "latest", [50]]));
+    assert_eq!(history["baseFeePerGas"], json!(["0x0", "0x0", "0x0", "0x0"]));
+    assert_eq!(history["reward"], json!([["0x0"], ["0x0"], ["0x0"]]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fee_history_follows_the_denominator_of_the_genesis() {
+    let gwei = 1_000_000_000_u64;
+    for (denominator, next) in [(8, gwei - gwei / 8), (400, gwei - gwei / 400)] {
+        let landfall = json!({ "engine": "solo", "baseFeeChangeDenominator": denominator });
+        let node = node_with(landfall).await;
+        let history = node.ask("eth_feeHistory", json!(["0x1", "0x0", []]));
+        let expected = [format!("{gwei:#x}"), format!("{next:#x}")];
+        assert_eq!(history["baseFeePerGas"], json!(expected));
+        let block = node.ask("eth_getBlockByNumber", json!(["0x1", false]));
+        assert_eq!(block["baseFeePerGas"], expected[1], "the block has what was foretold");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_sends_at_once_get_different_nonces() {
     let node = node().await;

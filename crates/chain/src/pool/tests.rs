@@ -117,6 +117,24 @@ fn gap_waits_and_is_filled() {
 }
 
 #[test]
+fn free_transactions_of_accounts_without_money_are_executable_where_gas_is_free() {
+    let (mut pool, state) = (limited(10, 10), State::default());
+    for nonce in [0, 1] {
+        let added = pool.add(transfer(0, nonce, 0), &HEAD, &state).unwrap();
+        assert!(added.is_pending());
+    }
+    assert_eq!(drain(&pool, 0), [(address(0), 0), (address(0), 1)]);
+    // Where gas has a price they wait for it to vanish.
+    assert!(drain(&pool, 1).is_empty());
+    // A replacement has to pay all the same: else one account could replace without end.
+    let again = transaction(
+        0,
+        TxEip1559 { max_fee_per_gas: 0, value: U256::ZERO, gas_limit: 21_001, ..base() },
+    );
+    assert_eq!(refusal(&mut pool, again, &HEAD, &state), "replacement transaction underpriced");
+}
+
+#[test]
 fn one_sender_may_queue_5000() {
     let (mut pool, state) = (Pool::new(PoolLimits::default(), Order::Fees), rich(1));
     for nonce in (1..=5_000).rev() {

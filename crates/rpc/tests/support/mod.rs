@@ -47,7 +47,12 @@ pub struct TestNode {
 impl TestNode {
     /// Starts on a free port, with one empty block on top of the genesis.
     pub async fn start(config: RpcConfig) -> Self {
-        let genesis = parse_genesis(&genesis().to_string()).expect("the genesis is valid");
+        Self::start_on(&genesis(), config).await
+    }
+
+    /// The same on another genesis.
+    pub async fn start_on(genesis: &Value, config: RpcConfig) -> Self {
+        let genesis = parse_genesis(&genesis.to_string()).expect("the genesis is valid");
         let place = Place::Disk(Arc::new(TestDisk::new(1)));
         let chain = Chain::open(ChainOptions::new(Some(genesis), place)).expect("a new chain");
         let door = Arc::new(Door {
@@ -126,7 +131,8 @@ impl TestNode {
     }
 }
 
-fn genesis() -> Value {
+/// The genesis of the tests: every fork through Osaka, one funded account, two contracts.
+pub fn genesis() -> Value {
     let mut alloc = json!({
         FUNDED.to_string(): { "balance": "0x21e19e0c9bab2400000" },
         REVERTING.to_string(): { "balance": "0x0", "code": REVERT_NO },
