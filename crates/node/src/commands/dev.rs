@@ -321,6 +321,7 @@ async fn serve(
         chain: reader.clone(),
         pool: host.clone(),
         controls: Some(host.clone()),
+        node: None,
         keys: Arc::new(keyring),
     };
     let asked = SocketAddr::new(args.host, args.port);
