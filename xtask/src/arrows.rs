@@ -17,9 +17,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("landfall-chain", &["landfall-types", "landfall-evm"]),
     ("landfall-replica", REPLICA),
     ("landfall-sim", SIM),
-    ("landfall-rpc", &["landfall-types", "landfall-evm", "landfall-chain", "landfall-wallet"]),
+    ("landfall-rpc", RPC),
     ("landfall", NODE),
 ];
+
+const RPC: &[&str] =
+    &["landfall-types", "landfall-evm", "landfall-chain", "landfall-light", "landfall-wallet"];
 
 const REPLICA: &[&str] =
     &["landfall-types", "landfall-evm", "landfall-chain", "landfall-light", "landfall-consensus"];

@@ -81,6 +81,27 @@ impl FinalityProof {
     }
 }
 
+/// What makes a block final in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The votes that decide.
+    pub step: Step,
+    /// The least weight of distinct members whose votes decide.
+    pub quorum: Weight,
+    /// How much that is worth.
+    pub trust: Trust,
+}
+
+/// What makes a block final in an epoch; `None` where no votes do.
+pub fn decision(epoch: &Epoch) -> Option<Decision> {
+    let (step, quorum, trust) = match epoch.kind() {
+        Kind::Pbft => (Step::Commit, epoch.committee.byzantine_quorum(), Trust::Accountable),
+        Kind::Raft => (Step::Ack, epoch.committee.majority(), Trust::CrashOnly),
+        Kind::Solo | Kind::Pow => return None,
+    };
+    Some(Decision { step, quorum, trust })
+}
+
 /// Checks a proof whose signers have been recovered. Counts distinct members, not signatures.
 pub fn verify_proof(epoch: &Epoch, proof: &FinalityProof) -> Result<Trust, InvalidProof> {
     let position = proof.certificate.vote.position;
@@ -90,10 +111,8 @@ pub fn verify_proof(epoch: &Epoch, proof: &FinalityProof) -> Result<Trust, Inval
     if !epoch.contains(position.height) {
         return Err(InvalidProof::Height(position.height));
     }
-    let (step, needed, trust) = match epoch.kind() {
-        Kind::Pbft => (Step::Commit, epoch.committee.byzantine_quorum(), Trust::Accountable),
-        Kind::Raft => (Step::Ack, epoch.committee.majority(), Trust::CrashOnly),
-        kind @ (Kind::Solo | Kind::Pow) => return Err(InvalidProof::NoProofs(kind)),
+    let Some(Decision { step, quorum: needed, trust }) = decision(epoch) else {
+        return Err(InvalidProof::NoProofs(epoch.kind()));
     };
     if position.step != step {
         return Err(InvalidProof::Step(position.step));

@@ -55,12 +55,7 @@ const TRIES: u64 = 1 << 14;
 
 /// Searches every `of`-th run of nonces, beginning with run `part`: so `of` threads search all of
 /// them. `None` once `stopped` says so, or after all nonces.
-pub fn search_from(
-    header: &Header,
-    part: u64,
-    of: u64,
-    stopped: impl Fn() -> bool,
-) -> Option<u64> {
+pub fn search_from(header: &Header, part: u64, of: u64, stopped: impl Fn() -> bool) -> Option<u64> {
     let mut run = part;
     while !stopped() {
         let from = run.checked_mul(TRIES)?;

@@ -6,8 +6,13 @@ use crate::doors::Backend;
 use crate::errors::Outcome;
 use crate::fees::TipCache;
 use crate::filters::Filters;
-use crate::{RpcConfig, debug, dev, eth_blocks, eth_call, eth_logs, eth_sign, eth_state};
-use crate::{eth_transactions, fees, filters, net_web3, ots, subscriptions, txpool};
+use crate::server::Admin;
+use crate::{
+    RpcConfig, consensus, debug, dev, eth_blocks, eth_call, eth_logs, eth_sign, eth_state,
+};
+use crate::{
+    eth_transactions, fees, filters, finality, net_web3, ots, peers, subscriptions, txpool,
+};
 use jsonrpsee::RpcModule;
 use jsonrpsee::core::traits::IdProvider;
 use jsonrpsee::types::SubscriptionId;
@@ -25,6 +30,8 @@ pub struct Api {
     pub config: RpcConfig,
     pub(crate) filters: Filters,
     pub(crate) tips: TipCache,
+    /// The head when the interface was opened.
+    pub(crate) opened_at: u64,
     /// Held from the choice of a nonce until the pool has the transaction.
     pub(crate) sending: tokio::sync::Mutex<()>,
 }
@@ -32,9 +39,11 @@ pub struct Api {
 /// All methods over a backend, callable without a socket.
 pub fn module(backend: Backend, config: RpcConfig) -> RpcModule<()> {
     let dev_chain = backend.controls.is_some();
+    let admin = config.admin == Admin::On;
     let filters = Filters::new(config.max_filters, config.filter_lifetime);
-    let api =
-        Api { backend, config, filters, tips: TipCache::default(), sending: Default::default() };
+    let opened_at = backend.chain.head().number();
+    let (tips, sending) = (TipCache::default(), Default::default());
+    let api = Api { backend, config, filters, tips, opened_at, sending };
     let mut registry = Registry { module: RpcModule::new(api) };
     eth_blocks::register(&mut registry);
     eth_state::register(&mut registry);
@@ -46,12 +55,18 @@ pub fn module(backend: Backend, config: RpcConfig) -> RpcModule<()> {
     filters::register(&mut registry);
     subscriptions::register(&mut registry);
     txpool::register(&mut registry);
-    net_web3::register(&mut registry);
     debug::register(&mut registry);
     ots::register(&mut registry);
+    consensus::register(&mut registry);
+    finality::register(&mut registry);
+    peers::register(&mut registry);
+    if admin {
+        peers::register_admin(&mut registry);
+    }
     if dev_chain {
         dev::register(&mut registry);
     }
+    net_web3::register(&mut registry);
     registry.module.remove_context()
 }
 

@@ -1,6 +1,7 @@
 //! What the interface needs from its host: a door to the pool, news of the chain and, on a
 //! development chain, the controls. `node` implements them; this crate only calls them.
 
+use crate::node_door::NodeDoor;
 use alloy_primitives::{Address, B256, TxHash};
 use landfall_chain::pool::{Pool, PoolError, Recovered};
 use landfall_chain::{ChainReader, StoredBlock};
@@ -115,6 +116,8 @@ pub struct Backend {
     pub pool: Arc<dyn PoolDoor>,
     /// The controls, on a development chain only.
     pub controls: Option<Arc<dyn Controls>>,
+    /// Consensus and peers, in a network only.
+    pub node: Option<Arc<dyn NodeDoor>>,
     /// Accounts whose keys the node holds unlocked.
     pub keys: Arc<landfall_wallet::Keyring>,
 }

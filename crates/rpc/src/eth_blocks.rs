@@ -4,7 +4,7 @@ use crate::api::{Api, Registry};
 use crate::arguments::Arguments;
 use crate::block_ref::{BlockNumber, BlockRef};
 use crate::errors::Outcome;
-use crate::{fork_config, types};
+use crate::{consensus, fork_config, types};
 use alloy_primitives::U64;
 use landfall_chain::{PROOF_WINDOW, StoredBlock};
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub(crate) fn register(registry: &mut Registry) {
 fn register_chain(registry: &mut Registry) {
     registry.quick("eth_blockNumber", 0, |api, _| Ok(U64::from(head(api).block.number())));
     registry.quick("eth_chainId", 0, |api, _| Ok(U64::from(api.backend.chain.spec().chain_id)));
-    registry.quick("eth_syncing", 0, |_, _| Ok(false));
+    registry.quick("eth_syncing", 0, |api, _| Ok(syncing(api)));
     registry.quick("eth_protocolVersion", 0, |_, _| Ok(PROTOCOL_VERSION));
     registry.quick("eth_coinbase", 0, |api, _| Ok(head(api).block.header.beneficiary));
     registry.quick("eth_hashrate", 0, |_, _| Ok(U64::ZERO));
@@ -66,6 +66,16 @@ fn register_chain(registry: &mut Registry) {
         )
     });
     registry.quick("eth_capabilities", 0, |api, _| Ok(capabilities(api)));
+}
+
+/// `false`, or geth's object while the node is behind what its peers have.
+pub(crate) fn syncing(api: &Api) -> Value {
+    let Some(highest) = consensus::behind(api) else { return Value::Bool(false) };
+    json!({
+        "startingBlock": U64::from(api.opened_at),
+        "currentBlock": U64::from(head(api).block.number()),
+        "highestBlock": U64::from(highest),
+    })
 }
 
 fn register_ommers(registry: &mut Registry) {

@@ -2,7 +2,8 @@
 //!
 //! [`serve`] opens one port for both over a [`Backend`]; [`module`] gives the same methods without
 //! a socket, for tests. Reading goes through the chain's read-only handle, transactions through
-//! the door to the pool, and a development chain's controls through a door of their own.
+//! the door to the pool, and a development chain's controls through a door of their own; a node in
+//! a network tells about consensus and its peers through [`NodeDoor`].
 //! Errors have geth's codes and words, because clients match on both.
 //!
 //! This crate never writes to the chain, never starts a runtime, and holds nothing unbounded:
@@ -12,6 +13,7 @@
 mod api;
 mod arguments;
 mod block_ref;
+mod consensus;
 mod cursor;
 mod debug;
 mod dev;
@@ -25,10 +27,13 @@ mod eth_state;
 mod eth_transactions;
 mod fees;
 mod filters;
+mod finality;
 mod fork_config;
 mod middleware;
 mod net_web3;
+mod node_door;
 mod ots;
+mod peers;
 mod server;
 mod subscriptions;
 mod txpool;
@@ -36,4 +41,8 @@ mod types;
 
 pub use api::module;
 pub use doors::{Answer, Backend, ControlError, Controls, Event, Patch, PoolDoor};
-pub use server::{RpcConfig, ServeError, ServerHandle, serve};
+pub use node_door::{
+    ConsensusView, Direction, Identity, LastVote, MemberSeen, MemberState, NodeDoor, PeerView,
+    RoundTrace, SILENCE, TracedVote,
+};
+pub use server::{Admin, RpcConfig, ServeError, ServerHandle, serve};

@@ -13,6 +13,10 @@ use std::sync::Arc;
 const SEND: &str = "eth_sendRawTransaction";
 const INVALID_REQUEST: i32 = -32600;
 
+/// Marks a request that a web page made; such a page may be anybody's.
+#[derive(Clone, Copy)]
+pub(crate) struct FromWebPage;
+
 /// Wraps the library's own service.
 #[derive(Clone)]
 pub(crate) struct Geth<S> {
@@ -98,7 +102,13 @@ where
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         let (id, method) = (request.id.clone(), request.method.clone());
         let inner = self.inner.clone();
-        async move { reword(inner.call(request).await, id, &method) }
+        let from_web_page = request.extensions.get::<FromWebPage>().is_some();
+        async move {
+            if from_web_page && method.starts_with("admin_") {
+                return MethodResponse::error(id, errors::method_not_found(&method));
+            }
+            reword(inner.call(request).await, id, &method)
+        }
     }
 
     fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {

@@ -1,14 +1,20 @@
 //! `net_*`, `web3_*` and `rpc_modules`.
 
 use crate::api::Registry;
-use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_primitives::{B256, Bytes, U64, keccak256};
 use std::collections::BTreeMap;
 
 /// To be called after everything else: `rpc_modules` tells the namespaces that there are.
 pub(crate) fn register(registry: &mut Registry) {
     registry.quick("net_version", 0, |api, _| Ok(api.backend.chain.spec().chain_id.to_string()));
-    registry.quick("net_listening", 0, |_, _| Ok(true));
-    registry.quick("net_peerCount", 0, |_, _| Ok("0x0"));
+    registry.quick("net_listening", 0, |api, _| {
+        // A development chain listens to its clients, and tools ask for just that.
+        let node = api.backend.node.as_ref();
+        Ok(node.is_none_or(|node| !node.identity().addresses.is_empty()))
+    });
+    registry.quick("net_peerCount", 0, |api, _| {
+        Ok(U64::from(api.backend.node.as_ref().map_or(0, |node| node.peers().len())))
+    });
     registry.quick("web3_clientVersion", 0, |api, _| Ok(api.config.client_version.clone()));
     registry.quick("web3_sha3", 1, |_, args| {
         let hash: B256 = keccak256(args.required::<Bytes>(0)?);

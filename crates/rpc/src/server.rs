@@ -2,9 +2,9 @@
 
 use crate::api::{self, UniqueIds};
 use crate::doors::Backend;
-use crate::middleware::Geth;
+use crate::middleware::{FromWebPage, Geth};
 use jsonrpsee::server::middleware::rpc::RpcServiceBuilder;
-use jsonrpsee::server::{BatchRequestConfig, PingConfig, Server, ServerConfig};
+use jsonrpsee::server::{BatchRequestConfig, HttpRequest, PingConfig, Server, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +15,19 @@ pub use jsonrpsee::server::ServerHandle;
 /// Messages that wait for a slow WebSocket client before it is held back.
 const QUEUED_MESSAGES: u32 = 1_024;
 
+/// Where `admin_*` can be called. Web pages never can: a request that says which page it comes
+/// from is told that there are no such methods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admin {
+    /// Nowhere.
+    Off,
+    /// On an address of this machine only.
+    #[default]
+    Loopback,
+    /// Everywhere.
+    On,
+}
+
 /// The limits of the interface.
 #[derive(Clone, Debug)]
 pub struct RpcConfig {
@@ -22,6 +35,8 @@ pub struct RpcConfig {
     pub client_version: String,
     /// Whether web pages of any origin may call.
     pub cross_origin: bool,
+    /// Where `admin_*` can be called.
+    pub admin: Admin,
     /// The longest request body, in bytes.
     pub max_request_bytes: u32,
     /// The longest response, in bytes; of a batch, all of it.
@@ -53,6 +68,7 @@ impl Default for RpcConfig {
         Self {
             client_version: format!("landfall/v{}", env!("CARGO_PKG_VERSION")),
             cross_origin: true,
+            admin: Admin::default(),
             max_request_bytes: 15 * 1024 * 1024,
             max_response_bytes: 160 * 1024 * 1024,
             max_batch: 5_000,
@@ -91,17 +107,28 @@ pub enum ServeError {
     },
 }
 
+/// Notes that a request comes from a web page: browsers name the page's origin, nobody else does.
+fn mark<B>(mut request: HttpRequest<B>) -> HttpRequest<B> {
+    if request.headers().contains_key("origin") {
+        request.extensions_mut().insert(FromWebPage);
+    }
+    request
+}
+
 /// Opens the port and serves all methods on it until the handle is stopped; the address tells the
 /// port if zero was asked for.
 pub async fn serve(
     backend: Backend,
-    config: RpcConfig,
+    mut config: RpcConfig,
     address: SocketAddr,
 ) -> Result<(SocketAddr, ServerHandle), ServeError> {
     let refuse = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ServeError::PortInUse { address },
         _ => ServeError::Listen { address, source },
     };
+    if config.admin == Admin::Loopback {
+        config.admin = if address.ip().is_loopback() { Admin::On } else { Admin::Off };
+    }
     let limits = ServerConfig::builder()
         .max_request_body_size(config.max_request_bytes)
         .max_response_body_size(config.max_response_bytes)
@@ -122,7 +149,7 @@ pub async fn serve(
         .layer_fn(move |service| Geth::new(service, pool.clone(), most, longest));
     let server = Server::builder()
         .set_config(limits)
-        .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors))
+        .set_http_middleware(tower::ServiceBuilder::new().map_request(mark).option_layer(cors))
         .set_rpc_middleware(geth)
         .build(address)
         .await

@@ -6,9 +6,10 @@ use crate::cursor::{Cursor, Steps};
 use crate::doors::Event;
 use crate::errors::{Outcome, invalid_params};
 use crate::eth_logs::LogFilter;
-use crate::types;
+use crate::{eth_blocks, types};
 use jsonrpsee::{PendingSubscriptionSink, SubscriptionSink};
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -82,7 +83,8 @@ struct Subscriber {
 
 impl Subscriber {
     async fn run(mut self, kind: Kind, mut events: Receiver<Event>) {
-        if matches!(kind, Kind::Syncing) && self.tell(&false).await.is_err() {
+        let mut syncing = eth_blocks::syncing(&self.api);
+        if matches!(kind, Kind::Syncing) && self.tell(&syncing).await.is_err() {
             return;
         }
         loop {
@@ -91,7 +93,10 @@ impl Subscriber {
                 event = events.recv() => event,
             };
             let told = match event {
-                Ok(Event::Head { .. }) | Err(RecvError::Lagged(_)) => self.follow(&kind).await,
+                Ok(Event::Head { .. }) | Err(RecvError::Lagged(_)) => match kind {
+                    Kind::Syncing => self.tell_syncing(&mut syncing).await,
+                    _ => self.follow(&kind).await,
+                },
                 Ok(Event::Pending(transaction)) => match kind {
                     Kind::Pending { full: false } => self.tell(&transaction.hash()).await,
                     Kind::Pending { full: true } => {
@@ -110,9 +115,19 @@ impl Subscriber {
         }
     }
 
+    /// Tells that syncing began or ended.
+    async fn tell_syncing(&self, told: &mut Value) -> Result<(), Gone> {
+        let now = eth_blocks::syncing(&self.api);
+        if now.is_object() == told.is_object() {
+            return Ok(());
+        }
+        *told = now;
+        self.tell(told).await
+    }
+
     /// Tells what happened on the chain since the last time; news that was missed changes nothing.
     async fn follow(&mut self, kind: &Kind) -> Result<(), Gone> {
-        if matches!(kind, Kind::Pending { .. } | Kind::Syncing) {
+        if matches!(kind, Kind::Pending { .. }) {
             return Ok(());
         }
         loop {

@@ -50,7 +50,7 @@ async fn unlocked_account_sends_and_the_receipt_tells_it() {
 async fn node_with(landfall: Value) -> TestNode {
     let mut genesis = support::genesis();
     genesis["config"]["landfall"] = landfall;
-    TestNode::start_on(&genesis, RpcConfig::default()).await
+    TestNode::start_on(&genesis, RpcConfig::default(), None).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,18 @@ impl Step {
     /// Every step.
     pub const ALL: [Self; 6] =
         [Self::Proposal, Self::Prepare, Self::Commit, Self::RoundChange, Self::Grant, Self::Ack];
+
+    /// As in the RPC and in the labels of metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proposal => "proposal",
+            Self::Prepare => "prepare",
+            Self::Commit => "commit",
+            Self::RoundChange => "roundChange",
+            Self::Grant => "grant",
+            Self::Ack => "ack",
+        }
+    }
 }
 
 impl Encodable for Step {

@@ -128,6 +128,7 @@ fn backend(chain: &Chain) -> Backend {
         chain: chain.reader(),
         pool: Arc::new(door),
         controls: None,
+        node: None,
         keys: Arc::new(landfall_wallet::Keyring::default()),
     }
 }

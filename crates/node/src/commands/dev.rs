@@ -322,6 +322,7 @@ async fn serve(
         chain: reader.clone(),
         pool: Arc::new(Door::new(shared.clone(), reader.clone(), None)),
         controls: Some(host.clone()),
+        node: None,
         keys: Arc::new(keyring),
     };
     let asked = SocketAddr::new(args.host, args.port);

@@ -10,7 +10,7 @@ pub mod ws;
 use alloy_primitives::{Address, B256, Signature, TxHash, address};
 use landfall_chain::pool::{HeadInfo, Order, Pool, PoolError, PoolLimits, Recovered, recover};
 use landfall_chain::{Attributes, Chain, ChainOptions, ChainReader, Place, store::TestDisk};
-use landfall_rpc::{Answer, Backend, Event, PoolDoor, RpcConfig, ServerHandle};
+use landfall_rpc::{Answer, Backend, Event, NodeDoor, PoolDoor, RpcConfig, ServerHandle};
 use landfall_types::{Extension, ForkChoice, Transaction, parse_genesis};
 use landfall_wallet::{DerivationPath, Keyring, Mnemonic};
 use parking_lot::Mutex;
@@ -47,11 +47,15 @@ pub struct TestNode {
 impl TestNode {
     /// Starts on a free port, with one empty block on top of the genesis.
     pub async fn start(config: RpcConfig) -> Self {
-        Self::start_on(&genesis(), config).await
+        Self::start_on(&genesis(), config, None).await
     }
 
-    /// The same on another genesis.
-    pub async fn start_on(genesis: &Value, config: RpcConfig) -> Self {
+    /// The same on another genesis, or with a door to consensus and peers.
+    pub async fn start_on(
+        genesis: &Value,
+        config: RpcConfig,
+        network: Option<Arc<dyn NodeDoor>>,
+    ) -> Self {
         let genesis = parse_genesis(&genesis.to_string()).expect("the genesis is valid");
         let place = Place::Disk(Arc::new(TestDisk::new(1)));
         let chain = Chain::open(ChainOptions::new(Some(genesis), place)).expect("a new chain");
@@ -66,6 +70,7 @@ impl TestNode {
             chain: chain.reader(),
             pool: door.clone(),
             controls: None,
+            node: network,
             keys: Arc::new(keys.expect("a valid path")),
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -92,7 +97,7 @@ impl TestNode {
         let head = self.door.chain.head();
         let milliseconds = (head.block.block.header.timestamp + 1) * 1_000;
         let attributes = Attributes {
-            extension: Extension { milliseconds, ..Extension::default() },
+            extension: Extension { milliseconds, proposer: FUNDED, ..Extension::default() },
             gas_limit: 30_000_000,
             prev_randao: B256::repeat_byte(head.number() as u8),
             ..Attributes::default()
@@ -114,6 +119,16 @@ impl TestNode {
         // Nobody may listen.
         _ = self.door.events.send(Event::Head { removed: adopted.removed, added: adopted.added });
         block.block.hash()
+    }
+
+    /// Makes a block final, with a proof of an epoch.
+    pub fn finalize(&self, block: B256, epoch: u64, proof: Vec<u8>) {
+        let mut chain = self.chain.lock();
+        let choice =
+            ForkChoice { head: self.door.chain.head().hash(), safe: block, finalized: block };
+        chain.log_choice(choice, Some((epoch, proof.into()))).expect("it is on the branch");
+        chain.sync().expect("the disk is well");
+        chain.show(choice).expect("it is durable");
     }
 
     /// Calls a method over HTTP; the whole answer.
