@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("landfall-evm", &["landfall-types"]),
     ("landfall-chain", &["landfall-types", "landfall-evm"]),
     ("landfall-replica", REPLICA),
+    ("landfall-network", &["landfall-types"]),
     ("landfall-sim", SIM),
     ("landfall-rpc", RPC),
     ("landfall", NODE),
@@ -43,6 +44,7 @@ const NODE: &[&str] = &[
     "landfall-light",
     "landfall-consensus",
     "landfall-replica",
+    "landfall-network",
     "landfall-sim",
     "landfall-rpc",
     "landfall-wallet",
@@ -52,7 +54,13 @@ const NODE: &[&str] = &[
 const RESERVED: &[(&str, &[&str])] = &[
     ("fjall", &["landfall-chain"]),
     ("jsonrpsee", &["landfall-rpc", "landfall"]),
-    ("tokio", &["landfall-rpc", "landfall"]),
+    ("tokio", &["landfall-rpc", "landfall-network", "landfall"]),
+    ("libp2p-core", &["landfall-network"]),
+    ("libp2p-gossipsub", &["landfall-network"]),
+    ("libp2p-identity", &["landfall-network"]),
+    ("libp2p-noise", &["landfall-network"]),
+    ("libp2p-swarm", &["landfall-network"]),
+    ("yamux", &["landfall-network"]),
 ];
 
 /// Words that must not stand in the sources under some directories.
@@ -119,13 +127,31 @@ const ABSENCES: &[Absence] = &[
         why: "only chain::store touches files",
     },
     Absence {
+        under: &["crates"],
+        except: &["crates/network/src"],
+        words: &["libp2p_core", "libp2p_gossipsub", "libp2p_identity", "libp2p_noise", "libp2p_swarm"],
+        why: "only network names libp2p",
+    },
+    Absence {
+        under: &["crates/network/src"],
+        except: &[],
+        words: &["std::fs", "fs::", "thread::", "block_on"],
+        why: "network touches no file and blocks no thread",
+    },
+    Absence {
         under: &["crates/chain/src"],
         except: &[],
         words: &["thread::spawn", "thread::Builder", "async", "tokio", "SystemTime::now"],
         why: "chain hides no thread, is not async and takes the time as an argument",
     },
     Absence {
-        under: &["crates/chain/src", "crates/rpc/src", "crates/wallet/src", "crates/sim/src"],
+        under: &[
+            "crates/chain/src",
+            "crates/network/src",
+            "crates/rpc/src",
+            "crates/wallet/src",
+            "crates/sim/src",
+        ],
         except: &[],
         words: RUNTIME,
         why: "only node starts a runtime",
