@@ -2,18 +2,20 @@
 //!
 //! A [`Mnemonic`] (BIP-39) gives an [`ExtendedKey`] (BIP-32), that gives the key of each account
 //! of a [`DerivationPath`], a [`Signer`] holds one key and signs, a [`Keyring`] holds the
-//! signers of the accounts that are unlocked.
+//! signers of the accounts that are unlocked. A [`Keystore`] is a key under a password, for a file.
 //!
 //! Secret bytes are erased when they are dropped and never stand in a `Debug` print or an error.
 //! This crate does no IO but to ask the operating system for randomness.
 
 mod extended_key;
 mod keyring;
+mod keystore;
 mod mnemonic;
 mod signer;
 
 pub use extended_key::{DerivationPath, ExtendedKey};
 pub use keyring::Keyring;
+pub use keystore::{KEYSTORE_BYTES_MAX, Keystore, KeystoreError, ScryptCost};
 pub use mnemonic::Mnemonic;
 pub use signer::Signer;
 

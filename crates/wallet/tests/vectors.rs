@@ -1,4 +1,5 @@
-//! The public vectors for keys and signatures: BIP-39, BIP-32, EIP-712, accounts, transactions.
+//! The public vectors for keys and signatures: BIP-39, BIP-32, EIP-712, accounts, transactions,
+//! keystores.
 
 use alloy_consensus::{
     EthereumTxEnvelope, EthereumTypedTransaction, SignableTransaction, TxEip4844,
@@ -6,7 +7,7 @@ use alloy_consensus::{
 use alloy_dyn_abi::TypedData;
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, hex};
-use landfall_wallet::{ExtendedKey, Mnemonic, Signer};
+use landfall_wallet::{ExtendedKey, Keystore, KeystoreError, Mnemonic, Signer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -202,4 +203,62 @@ fn signed_transactions_of_every_type() {
     }
     println!("{signed} transactions, {foreign} left out");
     assert!(signed > 16_000 && foreign == 401, "{signed} transactions, {foreign} left out");
+}
+
+/// A keystore with its password, and the account or the private key in it.
+struct Secret {
+    name: String,
+    file: String,
+    password: String,
+    expected: String,
+}
+
+fn keystores(folder: &Path) -> Vec<Secret> {
+    let mut found = Vec::new();
+    for file in ["ethereum-tests-basic_tests", "geth-v3_test_vector"] {
+        let cases = json_file(&folder.join("keystore").join(format!("{file}.json")));
+        for (name, case) in cases.as_object().expect("cases by name") {
+            found.push(Secret {
+                name: format!("{file}/{name}"),
+                file: case["json"].to_string(),
+                password: text(&case["password"]).to_owned(),
+                expected: format!("{:0>64}", text(&case["priv"])),
+            });
+        }
+    }
+    for case in ethers(folder, "wallets") {
+        if text(&case["type"]) == "keystore" {
+            found.push(Secret {
+                name: text(&case["name"]).to_owned(),
+                file: text(&case["content"]).to_owned(),
+                password: String::from_utf8(bytes(&case["password"])).expect("UTF-8"),
+                expected: text(&case["address"]).to_owned(),
+            });
+        }
+    }
+    found
+}
+
+#[test]
+fn keystores_of_geth_ethers_and_the_specification_open() {
+    let Some(folder) = vectors() else { return };
+    let keystores = keystores(folder);
+    assert!(keystores.len() >= 16, "{} cases", keystores.len());
+    for Secret { name, file, password, expected } in keystores {
+        let keystore = Keystore::from_json(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let signer = keystore.decrypt(password.as_bytes());
+        let signer = signer.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let found = [hex::encode(signer.secret()), signer.address().to_string()];
+        assert!(found.contains(&expected), "{name}: {found:?} and not {expected}");
+    }
+}
+
+#[test]
+fn light_keystore_of_geth_opens_and_a_wrong_password_is_named() {
+    let Some(folder) = vectors() else { return };
+    let file = json_file(&folder.join("keystore/geth-very-light-scrypt.json")).to_string();
+    let keystore = Keystore::from_json(&file).unwrap();
+    let signer = keystore.decrypt(b"").unwrap();
+    assert_eq!(Some(signer.address()), keystore.address().unwrap());
+    assert_eq!(keystore.decrypt(b"foobar").unwrap_err(), KeystoreError::WrongPassword);
 }
