@@ -178,6 +178,8 @@ impl Replica {
 
     pub(crate) fn recover(&mut self, from: NodeId, votes: Vec<SignedVote>, what: Unproven) {
         if self.sync.begin_recovery(self.config.limits.recovering) {
+            // Each signature once: a block carries commits that came as messages before.
+            let votes = votes.into_iter().filter(|vote| !self.archive.has(vote)).collect();
             let chain = self.reader.genesis_hash();
             self.job(Job::Recover(Box::new(Recover { from, votes, chain, what })));
         }
