@@ -12,11 +12,21 @@ use landfall_types::{Epoch, Extension, Kind, NodeId, SignedVote, Time, Vote};
 pub struct SealedHeader {
     /// The Ethereum header.
     pub header: Sealed<Header>,
-    /// What it commits to in `parentBeaconBlockRoot`.
+    /// What it commits to in `parentBeaconBlockRoot`, with every signature inside recovered to the
+    /// member that it names.
     pub extension: Extension,
     /// Who signed the block's hash: what the seal recovers to. Outside the hash, so protection
     /// against spam and nothing more.
     pub sealer: Option<NodeId>,
+}
+
+impl SealedHeader {
+    /// Every signed vote that the extension carries, whatever the protocol, for workers to recover
+    /// before the header is judged.
+    pub fn votes(&self) -> Vec<SignedVote> {
+        let carried = crate::pbft::carried(&self.extension.data);
+        carried.iter().flat_map(landfall_types::Certificate::votes).collect()
+    }
 }
 
 /// What a protocol says of a header.
@@ -36,7 +46,8 @@ pub enum Verdict {
 pub trait Protocol: Sync {
     /// Judges seal and consensus fields (`timestamp`, `difficulty`, `nonce`, `mixHash`,
     /// `beneficiary`, `extraData`, extension, withdrawals) by the rules of `epoch`, which is the
-    /// one that the header names. `now` is this node's clock.
+    /// one that the header names. `now` is this node's clock. Signers of what the extension carries
+    /// have been recovered.
     fn verify(&self, epoch: &Epoch, header: &SealedHeader, tree: &Tree, now: Time) -> Verdict;
 
     /// Checks a proof whose signers have been recovered. Counts members, not signatures.

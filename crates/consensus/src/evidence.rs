@@ -165,6 +165,14 @@ impl Archive {
         })
     }
 
+    /// Whether this very vote with this very signature was seen: it need not be recovered again.
+    pub fn has(&self, signed: &SignedVote) -> bool {
+        let position = signed.vote.position;
+        let place = (position.epoch, position.step, position.round);
+        let mine = self.votes.get(&(position.height, signed.signer));
+        mine.and_then(|mine| mine.get(&place)) == Some(signed)
+    }
+
     /// Forgets heights that are more than the window below a finalised one. Statements about no
     /// height (elections) stay: they are few.
     pub fn prune(&mut self, finalized: Height) {

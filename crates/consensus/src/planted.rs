@@ -108,6 +108,10 @@ bugs! {
     PbftTimersUncapped,
     /// A round change is sent once.
     PbftNoRetransmit,
+    /// Those are passed over whose commit this node did not hear itself.
+    PbftTurnsByOwnView,
+    /// Any certificate will do that a block carries, if it is one.
+    PbftCarriedUnchecked,
     /// The proposal is carried by the block's seal, which the tree drops when it has the block
     /// (row 18).
     ProposalInSeal,

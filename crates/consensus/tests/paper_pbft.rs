@@ -7,7 +7,7 @@ mod network;
 mod pbft;
 
 use alloy_primitives::B256;
-use landfall_consensus::pbft::{Justification, Message};
+use landfall_consensus::pbft::{Justification, Message, Turns};
 use landfall_consensus::{Evidence, Input, InvalidEvidence, Output, protocol};
 use landfall_types::{Certificate, Height, Kind, Params, Signature, Span, Step, Time};
 use network::{Network, id};
@@ -494,8 +494,10 @@ fn b6_a_long_disturbance_leaves_no_long_timeout() {
     // the round must end.
     let state = network.describe(1);
     let round = state.split("round ").nth(1).and_then(|it| it.split(',').next()).unwrap();
-    let turn = network.highest().next().0 + round.parse::<u64>().unwrap();
-    let leader = u8::try_from(turn % 4).unwrap() + 1;
+    let node = network.node(1);
+    let turns = Turns::above(&network.epoch, &node.tree, node.finalized);
+    let leader = turns.leader(network.finalized(1).next(), round.parse().unwrap());
+    let leader = (1..=4).find(|n| id(*n) == leader).unwrap();
     for n in 1..=4 {
         network.crash(n);
     }

@@ -16,6 +16,7 @@ mod pbft_words;
 mod raft_words;
 
 use alloy_primitives::{B256, Bytes, U256, keccak256};
+use landfall_consensus::pbft::carried;
 use landfall_consensus::{
     Body, Context, Engine, FinalityProof, Input, Output, Record, Start, Tree, TreeBlock, protocol,
 };
@@ -219,6 +220,14 @@ impl World {
                     self.finalized = choice.finalized;
                     self.head = choice.head;
                     self.proof = proof.or(self.proof.take());
+                }
+                Output::Build { extension, .. } => {
+                    if let Some(it) = carried(&extension) {
+                        let carried = self.text(&format!("{:?}", it.signatures));
+                        let round = it.vote.position.round;
+                        writeln!(answer, "  -- carries commits of round {round}: {carried}")
+                            .unwrap();
+                    }
                 }
                 _ => {}
             }

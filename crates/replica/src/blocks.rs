@@ -1,7 +1,7 @@
 //! Blocks on their way into the tree: those that came, and those that are made here.
 
 use crate::halt::Halt;
-use crate::job::{Build, BuiltDone, Execute, Job, Recover, Unproven};
+use crate::job::{Build, BuiltDone, Execute, Job, Unproven};
 use crate::replica::Replica;
 use alloy_primitives::{B256, Bytes, U256};
 use landfall_chain::{Attributes, Begin, Executed, ImportError};
@@ -90,37 +90,62 @@ impl Blocks {
 }
 
 impl Replica {
-    /// A block came from a peer: who sealed it is recovered first.
+    /// A block came from a peer: who sealed it, and who signed what its extension carries, is
+    /// recovered first.
     pub(crate) fn receive_block(&mut self, from: NodeId, block: Block) {
         let hash = block.hash();
         let known = self.tree.has(&hash)
             || self.blocks.is_waiting(&hash)
             || self.blocks.invalid_hashes.contains(&hash);
         let room = self.blocks.waiting.len() < self.config.limits.waiting_blocks;
-        if known || !room || !self.sync.begin_recovery(self.config.limits.recovering) {
+        if known || !room {
             return;
         }
-        let what = Unproven::Block(block);
-        let chain = self.reader.genesis_hash();
-        self.job(Job::Recover(Box::new(Recover { from, votes: Vec::new(), chain, what })));
+        let Some(header) = Self::header_of(&block) else {
+            self.penalise(from, "a block whose extension is malformed, or not that of its header");
+            return;
+        };
+        let votes = header.votes();
+        if votes.len() > self.config.schedule.largest_committee() {
+            self.penalise(from, "a block that carries more votes than a committee has members");
+            return;
+        }
+        self.recover(from, votes, Unproven::Block(block, header));
     }
 
-    /// Keeps a block until its parent, its epoch and its time are there.
-    pub(crate) fn park(
+    /// Its signers are known. A signature of somebody else in its extension, which is inside the
+    /// hash, makes the block invalid for ever.
+    pub(crate) fn recovered_block(
         &mut self,
         now: Time,
         from: NodeId,
         block: Block,
-        sealer: Option<NodeId>,
+        header: SealedHeader,
+        genuine: bool,
+    ) -> Result<(), Halt> {
+        if genuine {
+            return self.park(now, from, block, header);
+        }
+        let hash = block.hash();
+        self.penalise(from, "a block with a signature that is not of the node it names");
+        if self.tree.has(&hash) || self.blocks.is_waiting(&hash) {
+            return Ok(());
+        }
+        self.reject(now, hash, "a signature that it carries is not of the node it names".into())
+    }
+
+    /// Keeps a block until its parent, its epoch and its time are there.
+    fn park(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        block: Block,
+        header: SealedHeader,
     ) -> Result<(), Halt> {
         let (hash, parent) = (block.hash(), block.parent());
         if self.tree.has(&hash) || self.blocks.is_waiting(&hash) {
             return Ok(());
         }
-        let Some(header) = Self::header_of(&block, sealer) else {
-            self.penalise(from, "a block whose extension is malformed");
-            return Ok(());
-        };
         let missing = !self.is_known(&parent)? && !self.blocks.is_waiting(&parent);
         // Of an agreement, what is not above the finalised block matters only if it is final too.
         let floor = self.height(&self.shown.finalized);

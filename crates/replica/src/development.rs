@@ -4,7 +4,7 @@
 //! All of this is done between two events, when no job is out.
 
 use crate::halt::Halt;
-use crate::replica::{Replica, grown};
+use crate::replica::{Replica, grown, keep_below_final};
 use alloy_primitives::map::HashSet;
 use alloy_primitives::{Address, B256, TxHash};
 use landfall_chain::{Adopted, ImportError, Mark, Patch};
@@ -75,7 +75,7 @@ impl Replica {
         };
         self.outbox.stand(&self.chain);
         self.shown = self.outbox.logged;
-        self.tree = grown(&self.chain, &self.reader)?;
+        self.tree = grown(&self.chain, &self.reader, keep_below_final(&self.config.schedule))?;
         self.restart(now)?;
         // What was in the blocks that are left is gone: that is what a revert is for.
         let promoted = self.mempool.refresh(None, Vec::new(), &self.reader, now);

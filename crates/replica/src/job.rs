@@ -7,7 +7,7 @@ use alloy_primitives::{B64, B256, Bytes, TxHash, U256};
 use landfall_chain::{
     BuildJob, ExecuteJob, Executed, FlushDone, FlushJob, ImportError, SyncDone, SyncJob,
 };
-use landfall_consensus::{Body, FinalityProof};
+use landfall_consensus::{Body, FinalityProof, SealedHeader};
 use landfall_types::{Block, NodeId, Signature, SignedVote, Vote};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -90,7 +90,7 @@ pub struct Recover {
 pub(crate) enum Unproven {
     Message { epoch: u64, vote: Option<SignedVote>, body: Body },
     Proof(FinalityProof),
-    Block(Block),
+    Block(Block, SealedHeader),
 }
 
 /// What came of a job.
@@ -229,7 +229,7 @@ impl Recover {
             signer.recover(vote.vote.digest(self.chain), &vote.signature) == Some(vote.signer)
         });
         let sealer = match &self.what {
-            Unproven::Block(block) => {
+            Unproven::Block(block, _) => {
                 let bytes = <[u8; 65]>::try_from(&block.seal[..]).ok().map(Signature);
                 let digest = seal_digest(block.hash(), self.chain);
                 bytes.and_then(|signature| signer.recover(digest, &signature))

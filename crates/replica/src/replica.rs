@@ -12,12 +12,12 @@ use alloy_rlp::Decodable;
 use landfall_chain::{Chain, ChainReader};
 use landfall_consensus::{
     Archive, Context, Engine, FinalityProof, ForkChoice, Input, Output, Progress, Record,
-    SealedHeader, Start, Tree, TreeBlock, planted, protocol,
+    SealedHeader, Start, Tree, TreeBlock, pbft, planted, protocol,
 };
 use landfall_types::{Anchor, Block, Epoch, Extension, Height, NodeId, Schedule, Span, Time};
 use std::sync::Arc;
 
-/// Blocks of the finalised branch that the tree keeps below the finalised one.
+/// Blocks of the finalised branch that the tree keeps below the finalised one, at least.
 const KEEP_BELOW_FINAL: u64 = 64;
 
 /// How a replica is set up.
@@ -151,7 +151,9 @@ impl Replica {
             safe: head.safe.1,
             finalized: head.finalized.1,
         };
-        let (tree, epochs) = (grown(&chain, &reader)?, epochs_so_far(&reader, &config.schedule)?);
+        let keep = keep_below_final(&config.schedule);
+        let tree = grown(&chain, &reader, keep)?;
+        let epochs = epochs_so_far(&reader, &config.schedule)?;
         let epoch = epochs.last().expect("there is always an epoch");
         let engine = start(epoch, &chain, &tree, shown, &config, 0, now)?;
         let mut replica = Self {
@@ -277,10 +279,15 @@ impl Replica {
         self.effects.push(Effect::Job(job));
     }
 
-    /// A verified header as protocols see it.
-    pub(crate) fn header_of(block: &Block, sealer: Option<NodeId>) -> Option<SealedHeader> {
+    /// A header as protocols see it, its signers unknown; `None` if the extension is malformed or
+    /// not the one that the header commits to: the hash must not be judged by it.
+    pub(crate) fn header_of(block: &Block) -> Option<SealedHeader> {
+        let committed = Some(Extension::commitment(&block.extension));
+        if block.header.parent_beacon_block_root != committed {
+            return None;
+        }
         let extension = Extension::from_bytes(&block.extension).ok()?;
-        Some(SealedHeader { header: block.header.clone(), extension, sealer })
+        Some(SealedHeader { header: block.header.clone(), extension, sealer: None })
     }
 
     /// The running epoch.
@@ -360,7 +367,7 @@ impl Replica {
     /// Lets go of the tree below what is final, and of old votes.
     pub(crate) fn prune(&mut self) {
         let finalized = self.shown.finalized;
-        self.tree.prune(finalized, KEEP_BELOW_FINAL);
+        self.tree.prune(finalized, keep_below_final(&self.config.schedule));
         self.archive.prune(self.tree.height(&finalized));
     }
 
@@ -376,8 +383,13 @@ impl std::fmt::Debug for Replica {
     }
 }
 
-/// The tree of what the chain holds in memory and some of the branch below.
-pub(crate) fn grown(chain: &Chain, reader: &ChainReader) -> Result<Tree, Halt> {
+/// How far below the finalised block the tree reaches: PBFT reads whose turn it is from there.
+pub(crate) fn keep_below_final(schedule: &Schedule) -> u64 {
+    KEEP_BELOW_FINAL.max(pbft::window(schedule.largest_committee()))
+}
+
+/// The tree of what the chain holds in memory and so many blocks of the branch below.
+pub(crate) fn grown(chain: &Chain, reader: &ChainReader, keep: u64) -> Result<Tree, Halt> {
     let broken = |error: String| Halt::Broken(error);
     let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
     let top = reader.head().finalized.0;
@@ -392,7 +404,7 @@ pub(crate) fn grown(chain: &Chain, reader: &ChainReader) -> Result<Tree, Halt> {
         }
         Ok(())
     };
-    for number in top.saturating_sub(KEEP_BELOW_FINAL).max(genesis)..=top {
+    for number in top.saturating_sub(keep).max(genesis)..=top {
         let stored = reader.block_at(number).map_err(store)?;
         add(&stored.ok_or_else(|| broken(format!("block {number} is missing")))?.block)?;
     }

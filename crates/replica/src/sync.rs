@@ -10,7 +10,7 @@ use crate::wire::{To, Wire};
 use alloy_primitives::B256;
 use alloy_rlp::Decodable;
 use landfall_chain::StoredBlock;
-use landfall_consensus::{Body, Evidence, FinalityProof, Input, planted, protocol};
+use landfall_consensus::{Body, Evidence, FinalityProof, Input, SealedHeader, planted, protocol};
 use landfall_types::{Height, Kind, NodeId, SignedVote, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -176,8 +176,10 @@ impl Replica {
         Ok(())
     }
 
-    fn recover(&mut self, from: NodeId, votes: Vec<SignedVote>, what: Unproven) {
+    pub(crate) fn recover(&mut self, from: NodeId, votes: Vec<SignedVote>, what: Unproven) {
         if self.sync.begin_recovery(self.config.limits.recovering) {
+            // Each signature once: a block carries commits that came as messages before.
+            let votes = votes.into_iter().filter(|vote| !self.archive.has(vote)).collect();
             let chain = self.reader.genesis_hash();
             self.job(Job::Recover(Box::new(Recover { from, votes, chain, what })));
         }
@@ -186,21 +188,24 @@ impl Replica {
     /// The signers are known: votes are compared with those seen, and what they came with goes on.
     pub(crate) fn recovered(&mut self, now: Time, done: RecoveredDone) -> Result<(), Halt> {
         self.sync.recovering = self.sync.recovering.saturating_sub(1);
-        if !done.genuine {
-            self.penalise(done.from, "a signature that is not of the node it names");
-            return Ok(());
-        }
-        for vote in &done.votes {
+        for vote in done.votes.iter().filter(|_| done.genuine) {
             if let Some(evidence) = self.archive.note(vote) {
                 self.report(evidence);
             }
         }
         match done.what {
+            Unproven::Block(block, header) => {
+                let header = SealedHeader { sealer: done.sealer, ..header };
+                self.recovered_block(now, done.from, block, header, done.genuine)
+            }
+            _ if !done.genuine => {
+                self.penalise(done.from, "a signature that is not of the node it names");
+                Ok(())
+            }
             Unproven::Message { epoch, vote, body } if epoch == self.epoch().number => {
                 self.feed(now, Input::Message { from: done.from, vote, body })
             }
             Unproven::Message { .. } => Ok(()),
-            Unproven::Block(block) => self.park(now, done.from, block, done.sealer),
             Unproven::Proof(proof) => self.receive_proof(now, done.from, proof),
         }
     }

@@ -8,6 +8,7 @@ mod cluster;
 
 use alloy_primitives::B256;
 use cluster::{Cluster, Kept, PATIENCE, id, key, others, settled, size};
+use landfall_consensus::pbft::Turns;
 use landfall_consensus::{Body, pbft, raft};
 use landfall_replica::{JobKind, Signer, Wire};
 use landfall_types::{Height, Params, Position, SignedVote, Span, Step, Vote};
@@ -15,8 +16,9 @@ use std::collections::BTreeSet;
 
 /// Whose turn it is at the height that is open at a node, in round 0 of PBFT.
 fn proposer(it: &Cluster, node: usize) -> usize {
-    let committee = &it.replica(node).epoch().committee;
-    let turn = committee.at(it.finalized(node) + 1);
+    let (replica, height) = (it.replica(node), Height(it.finalized(node)));
+    let turns = Turns::above(replica.epoch(), replica.tree(), replica.choice().finalized);
+    let turn = turns.leader(height.next(), 0);
     (0..it.nodes.len()).find(|number| id(*number) == turn).expect("a member")
 }
 

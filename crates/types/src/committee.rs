@@ -127,12 +127,6 @@ impl Committee {
         Weight(total)
     }
 
-    /// The member whose turn it is, round robin.
-    pub fn at(&self, turn: u64) -> NodeId {
-        let index = turn % self.members.len() as u64;
-        self.members[usize::try_from(index).expect("below the number of members")].id
-    }
-
     /// The weight of all.
     pub fn total(&self) -> Weight {
         self.total

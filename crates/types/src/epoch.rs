@@ -277,6 +277,12 @@ impl Schedule {
         }
     }
 
+    /// Members of the largest committee.
+    pub fn largest_committee(&self) -> usize {
+        let sizes = self.terms.iter().map(|term| term.committee.len());
+        sizes.max().expect("a schedule has at least one epoch")
+    }
+
     /// The entries.
     pub fn terms(&self) -> &[Term] {
         &self.terms

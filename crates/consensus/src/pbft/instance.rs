@@ -1,6 +1,7 @@
 //! The instance: what it holds, and how each input changes it.
 
 use super::justification::{claim, is_prepared};
+use super::parent::Parent;
 use super::votes::{Justifications, Rounds, Votes};
 use super::{MAX_ROUND, Message, Record};
 use crate::engine::{Context, Engine, Input, Output, Progress, Recipients, Start};
@@ -34,6 +35,8 @@ pub struct Pbft {
     pub(super) epoch: Epoch,
     pub(super) params: PbftParams,
     pub(super) me: NodeId,
+    /// Of the last decision.
+    pub(super) parent: Parent,
     /// The last decision.
     pub(super) finalized: B256,
     /// What is durable, or will be before anything is said that rests on it.
@@ -79,6 +82,7 @@ impl Pbft {
             epoch: start.epoch.clone(),
             params: params.clone(),
             me: start.me,
+            parent: Parent::new(start.epoch, start.tree, start.finalized, start.proof.as_ref()),
             finalized: start.finalized,
             record,
             pending: false,
@@ -112,7 +116,7 @@ impl Pbft {
     }
 
     pub(super) fn leader(&self, round: u64) -> NodeId {
-        self.epoch.committee.at(self.record.height.0.wrapping_add(round))
+        self.parent.turns().leader(self.record.height, round)
     }
 
     pub(super) fn persist(&self, out: &mut Vec<Output>) {
@@ -157,6 +161,7 @@ impl Pbft {
         self.record.proposal = None;
         self.candidate = None;
         self.building = false;
+        self.parent.enter_round();
         self.fetched = None;
         self.timeout = Timer::off();
         self.held = Timer::off();
@@ -192,6 +197,10 @@ impl Pbft {
         };
         let ours = place.epoch == self.epoch.number && place.round <= MAX_ROUND;
         if !ours || place.step != step || !self.epoch.has_member(&vote.signer) {
+            return;
+        }
+        if place.height.next() == self.record.height && step == Step::Commit {
+            self.parent.hear(&vote);
             return;
         }
         if place.height != self.record.height {
@@ -320,6 +329,10 @@ impl Pbft {
     fn adopt(&mut self, cx: &Context<'_>, proof: FinalityProof, out: &mut Vec<Output>) {
         let hash = proof.hash();
         let block = cx.tree.block(&hash);
+        self.parent = Parent::new(&self.epoch, cx.tree, hash, Some(&proof));
+        for signed in self.commits.certificate(&proof.certificate.vote).votes() {
+            self.parent.hear(&signed);
+        }
         self.finalized = hash;
         self.record = Record::fresh(block.height.next());
         self.pending = false;

@@ -126,7 +126,7 @@ pub(super) fn is_prepared(epoch: &Epoch, height: Height, certificate: &Certifica
 }
 
 /// Each once and in order, so that there is one way to write a set, and its size is bounded.
-fn ascending<'a>(signers: impl Iterator<Item = &'a NodeId>) -> bool {
+pub(super) fn ascending<'a>(signers: impl Iterator<Item = &'a NodeId>) -> bool {
     signers.is_sorted_by(|a, b| a < b)
 }
 

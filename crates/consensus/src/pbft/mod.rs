@@ -4,9 +4,10 @@
 //! Fewer than a third of the weight may lie. `q` is [`Committee::byzantine_quorum`], `h` is
 //! [`Committee::honest_minimum`]. What follows holds for one height; a decision opens the next.
 //!
-//! 1. *Leader* (§4.1). Of a round: the member whose turn it is, round robin over height + round.
-//!    In round 0 it builds when a block is due: transactions wait (or blocks are made without) and
-//!    the block interval has passed.
+//! 1. *Leader* (§4.1). Of a round: the member whose turn it is, round robin over height + round
+//!    among the members whose commit is in a certificate that one of the last 2n blocks carries
+//!    (rule 11); among all while the epoch has fewer such blocks. In round 0 it builds when a block
+//!    is due: transactions wait (or blocks are made without) and the block interval has passed.
 //! 2. *Proposal* (§4.2, pre-prepare; §4.4, new-view). Names a block; carries a justification,
 //!    which is empty in round 0.
 //! 3. *Prepare* (§4.2). A member accepts the first proposal of its round, or of a higher round,
@@ -16,7 +17,7 @@
 //! 4. *Commit* (§4.2). With prepares of weight q for what it accepted in its round, it writes the
 //!    certificate down, then sends a commit. Never for a round below its own.
 //! 5. *Decision* (§4.2). Commits of weight q of one round, whatever the own round: the block is
-//!    final, and the commits are the proof.
+//!    final, and the commits are the proof. Later ones of this round are gathered for rule 11.
 //! 6. *Timeout* (§4.5.2, §4.4). It moves to the next round, writes that down, and sends a round
 //!    change with the certificate that it prepared last. The timer doubles with each round up to a
 //!    bound. In round 0 it runs only while a block is due or a proposal is on the table; in later
@@ -28,6 +29,9 @@
 //!    The round changes and that certificate are the justification.
 //! 9. *Repetition.* The newest message of each kind is sent again while it is of use.
 //! 10. *Proofs.* A proof for this height or a later one decides, in whatever round the node is.
+//! 11. *Certificates*. A block, but the first of an epoch, carries in its extension the commits of
+//!     its parent of one round: those of weight q that decided, and all more that its maker has
+//!     when it begins. Of members alone, each once, in order of addresses.
 //!
 //! Durable before it is said: the round and its certificate before a round change; the accepted
 //! proposal (and its block) before a prepare; the certificate before a commit; the built block and
@@ -37,7 +41,8 @@
 //! - One height at a time instead of a window of sequence numbers: every decision is a stable
 //!   checkpoint, so there are no checkpoint messages and no null requests, and a view change
 //!   carries at most one certificate.
-//! - The leader rotates with every block, not only when it fails.
+//! - The leader rotates with every block, not only when it fails, and a member that seems to be
+//!   dead is passed over. It votes on all the same, and so comes back.
 //! - Signatures instead of MACs; the leader's prepare counts, and is needed, like anybody's.
 //! - Quorums are weights, `ceil(2W/3)`, not `2f + 1`, which is too few when `W` is not `3f + 1`.
 //! - A prepare names the digest of the justification, so that it can be held against its signer.
@@ -52,8 +57,10 @@
 mod instance;
 mod justification;
 mod message;
+mod parent;
 mod proposal;
 mod timing;
+mod turns;
 mod votes;
 
 #[cfg(test)]
@@ -63,6 +70,8 @@ mod testing;
 pub use instance::Pbft;
 pub use justification::Justification;
 pub use message::{Accepted, Message, OwnProposal, Record};
+pub use parent::carried;
+pub use turns::{Turns, window};
 
 use crate::engine::{Engine, Output, Protocol, SealedHeader, Start, Verdict};
 use crate::evidence::is_amnesia;
@@ -88,8 +97,9 @@ impl Protocol for PbftProtocol {
         if !epoch.has_member(&header.extension.proposer) {
             return Verdict::Invalid("the proposer is no member of the epoch");
         }
-        if !header.extension.data.is_empty() {
-            return Verdict::Invalid("PBFT has no data in a block's extension");
+        let parent = tree.block(&header.header.parent_hash);
+        if let Err(why) = parent::check(epoch, parent, &header.extension.data) {
+            return Verdict::Invalid(why);
         }
         if header.sealer != Some(header.extension.proposer) {
             return Verdict::BadSeal;

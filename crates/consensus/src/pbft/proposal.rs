@@ -4,7 +4,7 @@ use super::instance::{Candidate, Pbft};
 use super::{Accepted, Justification, Message, OwnProposal};
 use crate::engine::{Context, Output};
 use crate::{Timer, planted};
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::B256;
 use landfall_types::{Certificate, SignedVote, Span, Step};
 
 impl Pbft {
@@ -28,7 +28,7 @@ impl Pbft {
                 out.push(Output::Build {
                     parent: self.finalized,
                     time: cx.now,
-                    extension: Bytes::new(),
+                    extension: self.parent.say(),
                     difficulty: None,
                 });
             }

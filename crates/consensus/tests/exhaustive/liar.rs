@@ -7,7 +7,7 @@ use super::pbft::Said;
 use crate::network::{block_on, genesis, sign};
 use alloy_primitives::{B256, Bytes, U256};
 use landfall_consensus::Tree;
-use landfall_consensus::pbft::{Justification, Message};
+use landfall_consensus::pbft::{Justification, Message, Turns};
 use landfall_types::{
     Certificate, Epoch, Height, NodeId, Position, SignedVote, SignerSignature, Span, Step, Vote,
 };
@@ -24,7 +24,8 @@ pub struct Liar {
 
 impl Liar {
     pub fn new(epoch: &Epoch, me: NodeId, tree: &mut Tree) -> Self {
-        let leads = (0..2).find(|round| epoch.committee.at(HEIGHT.0 + round) == me);
+        let turns = Turns::above(epoch, tree, genesis().hash);
+        let leads = (0..2).find(|round| turns.leader(HEIGHT, *round) == me);
         let blocks = [7, 8].map(|time| {
             let block = block_on(&genesis(), me, genesis().time + Span(time), Bytes::new());
             tree.insert(block.clone());

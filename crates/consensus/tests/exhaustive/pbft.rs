@@ -6,12 +6,12 @@ use super::liar::Liar;
 use super::{Interned, Model, text};
 use crate::network::{GENESIS, block_on, epoch, genesis, id, sign};
 use alloy_primitives::{B256, Bytes};
-use landfall_consensus::pbft::{Message, Pbft};
+use landfall_consensus::pbft::{Message, Pbft, Turns};
 use landfall_consensus::{
     Body, Context, Engine, FinalityProof, Input, Output, Record, Start, Tree, protocol,
 };
 use landfall_types::{
-    Certificate, Epoch, NodeId, Params, PbftParams, SignedVote, Span, Step, Time, Vote,
+    Certificate, Epoch, Height, NodeId, Params, PbftParams, SignedVote, Span, Step, Time, Vote,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
@@ -422,7 +422,8 @@ impl Cluster {
         let changes = others.first().is_some_and(|one| {
             self.messages.get(*one).vote.vote.position.step == Step::RoundChange
         });
-        if changes && self.epoch.committee.at(2) != me {
+        let turns = || Turns::above(&self.epoch, &self.tree, genesis().hash);
+        if changes && turns().leader(Height(1), 1) != me {
             return Ok(Vec::new());
         }
         let mut parts: Vec<u32> = (1..1 << others.len()).collect();

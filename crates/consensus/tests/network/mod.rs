@@ -11,13 +11,15 @@
 mod faults;
 pub mod member;
 
+use alloy_consensus::{Header, Sealed};
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 use landfall_consensus::{
     Archive, Body, Context, Engine, Evidence, FinalityProof, Input, Output, Random, Recipients,
-    Record, Start, Tree, TreeBlock, protocol,
+    Record, SealedHeader, Start, Tree, TreeBlock, Verdict, protocol,
 };
 use landfall_types::{
-    Anchor, Committee, Epoch, Height, NodeId, Params, Signature, SignedVote, Span, Time, Vote,
+    Anchor, Committee, Epoch, Extension, Height, Kind, NodeId, Params, Signature, SignedVote, Span,
+    Time, Vote,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,6 +78,14 @@ pub fn block_on(parent: &TreeBlock, proposer: NodeId, time: Time, data: Bytes) -
         difficulty: U256::ZERO,
         data,
     }
+}
+
+/// The header of such a block, as far as the rules of PBFT look at it.
+pub fn header_of(block: &TreeBlock) -> SealedHeader {
+    let TreeBlock { parent, height, time, epoch, proposer, data, .. } = block.clone();
+    let header = Header { parent_hash: parent, number: height.0, ..Header::default() };
+    let extension = Extension { milliseconds: time.0, epoch, proposer, data };
+    SealedHeader { header: Sealed::new(header), extension, sealer: Some(proposer) }
 }
 
 /// Epoch 0 of members `1..=members`, of weight 1.
@@ -484,6 +494,12 @@ impl Network {
                     && node.tree.has(&block.parent)
                     && !node.tree.has(&block.hash)
                 {
+                    if self.epoch.kind() == Kind::Pbft {
+                        let header = header_of(&block);
+                        let verdict =
+                            protocol(Kind::Pbft).verify(&self.epoch, &header, &node.tree, self.now);
+                        assert_eq!(verdict, Verdict::Valid, "a block of an honest member");
+                    }
                     let hash = block.hash;
                     node.tree.insert(block);
                     self.step(me, Input::Built { hash });

@@ -41,6 +41,10 @@ pub struct Bench {
     pub now: Time,
     pub tree: Tree,
     pub finalized: B256,
+    /// Of `finalized`.
+    pub proof: Option<FinalityProof>,
+    /// The data that the engine wants in the block that it asked for last.
+    pub asked: Option<Bytes>,
     pub record: Option<Record>,
     /// Outputs after which the node crashes; what follows is lost.
     pub fuse: Option<usize>,
@@ -64,16 +68,31 @@ impl Bench {
     pub fn start(epoch: Epoch, me: u8) -> Self {
         let (tree, now, finalized) =
             (Tree::new(genesis()), genesis().time + Span(1_000), genesis().hash);
-        let engine = start(&epoch, me, now, &tree, finalized, None);
+        let engine = start(&epoch, me, now, &tree, finalized, None, None);
         let archive = Archive::new(1_000);
-        Self { epoch, me, now, tree, finalized, record: None, fuse: None, engine, archive }
+        let (proof, asked) = (None, None);
+        Self {
+            epoch,
+            me,
+            now,
+            tree,
+            finalized,
+            proof,
+            asked,
+            record: None,
+            fuse: None,
+            engine,
+            archive,
+        }
     }
 
     /// Loses its memory.
     pub fn restart(&mut self) {
         self.fuse = None;
-        let record = self.record.clone();
-        self.engine = start(&self.epoch, self.me, self.now, &self.tree, self.finalized, record);
+        let (record, proof) = (self.record.clone(), self.proof.clone());
+        self.asked = None;
+        self.engine =
+            start(&self.epoch, self.me, self.now, &self.tree, self.finalized, proof, record);
     }
 
     /// What the engine does, with what follows from its own votes.
@@ -116,7 +135,10 @@ impl Bench {
                 landfall_light::verify_proof(&self.epoch, proof).expect("the proof is good");
                 assert!(self.tree.descends(choice.finalized, self.finalized));
                 self.finalized = choice.finalized;
+                self.proof = Some(proof.clone());
+                self.asked = None;
             }
+            Output::Build { extension, .. } => self.asked = Some(extension.clone()),
             Output::Report(evidence) => {
                 let liar = protocol(Kind::Pbft).verify_evidence(&self.epoch, evidence);
                 assert_ne!(liar.expect("the evidence is good"), id(self.me));
@@ -185,10 +207,20 @@ impl Bench {
         self.tree.height(&self.finalized).next()
     }
 
+    /// The data of a block on the last decision that carries what decided it.
+    pub fn data(&self) -> Bytes {
+        let carried = self.proof.as_ref().map(|proof| alloy_rlp::encode(&proof.certificate));
+        carried.unwrap_or_default().into()
+    }
+
     /// A block on the last decision, made `late` milliseconds from now.
     pub fn insert(&mut self, by: u8, late: u64) -> B256 {
+        self.insert_with(by, late, self.data())
+    }
+
+    fn insert_with(&mut self, by: u8, late: u64, data: Bytes) -> B256 {
         let parent = self.tree.block(&self.finalized).clone();
-        let block = block_on(&parent, id(by), self.now + Span(late), Bytes::new());
+        let block = block_on(&parent, id(by), self.now + Span(late), data);
         if !self.tree.has(&block.hash) {
             self.tree.insert(block.clone());
         }
@@ -203,7 +235,8 @@ impl Bench {
 
     /// A block that this node made.
     pub fn built(&mut self) -> (B256, Vec<Output>) {
-        let hash = self.insert(self.me, 0);
+        let data = self.asked.clone().unwrap_or_else(|| self.data());
+        let hash = self.insert_with(self.me, 0, data);
         (hash, self.step(Input::Built { hash }))
     }
 
@@ -296,11 +329,12 @@ fn start(
     now: Time,
     tree: &Tree,
     finalized: B256,
+    proof: Option<FinalityProof>,
     record: Option<Record>,
 ) -> Box<dyn Engine> {
     let record = record.map(landfall_consensus::Record::Pbft);
     let (me, head) = (id(me), finalized);
-    let start = Start { epoch, me, now, seed: 1, tree, finalized, head, proof: None, record };
+    let start = Start { epoch, me, now, seed: 1, tree, finalized, head, proof, record };
     let mut out = Vec::new();
     let engine = protocol(Kind::Pbft).start(start, &mut out);
     assert_eq!(out, [], "a start acts");
