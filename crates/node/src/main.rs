@@ -13,6 +13,7 @@ mod failure;
 mod genesis;
 mod host;
 mod keys;
+mod member;
 mod sealer;
 mod signatures;
 

@@ -339,8 +339,9 @@ impl Replica {
         &self.chain
     }
 
-    /// Gives the chain back.
-    pub fn into_chain(self) -> Chain {
+    /// Gives the chain back. A block that is being made is not wanted any more.
+    pub fn into_chain(mut self) -> Chain {
+        self.stop_building();
         self.chain
     }
 

@@ -1,0 +1,237 @@
+//! What this node knows of consensus, kept ready for whoever asks: the driver writes it down as it
+//! goes, and nobody who reads it holds the driver up.
+
+use landfall_chain::Adopted;
+use landfall_consensus::Evidence;
+use landfall_replica::{Halt, Replica, Wire};
+use landfall_rpc::{ConsensusView, LastVote, MemberSeen, RoundTrace, TracedVote};
+use landfall_types::{Epoch, Height, NodeId, SignedVote, Span, Time};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Rounds that are remembered.
+const ROUNDS: usize = 256;
+/// Votes of one round that are remembered: four of each member of a large committee.
+const VOTES: usize = 1_024;
+/// Members and peers that are remembered.
+const KNOWN: usize = 4_096;
+/// A view is made anew when something moved, and after this in any case.
+const FRESH: Span = Span(250);
+/// Views follow each other by this at least.
+const PAUSE: Span = Span(20);
+
+/// See the module.
+pub struct Observer {
+    view: RwLock<Arc<ConsensusView>>,
+    epochs: RwLock<Vec<Epoch>>,
+    seen: Mutex<Seen>,
+    /// Why this node does not vote, if it does not.
+    silent: Option<String>,
+}
+
+#[derive(Default)]
+struct Seen {
+    members: BTreeMap<NodeId, MemberSeen>,
+    /// The height that each peer said is final with it; it may go down.
+    claimed: BTreeMap<NodeId, Height>,
+    /// The newest last.
+    rounds: VecDeque<RoundTrace>,
+    now: Time,
+}
+
+impl Observer {
+    /// Of a replica that has just been opened. `names` are those of the genesis; `votes` says why
+    /// this node does not vote, if it does not.
+    pub fn new(
+        replica: &Replica,
+        me: NodeId,
+        names: BTreeMap<NodeId, String>,
+        votes: Result<(), String>,
+        now: Time,
+    ) -> Self {
+        let height = open_height(replica);
+        let progress = replica.progress();
+        let view = ConsensusView {
+            taken: now,
+            epoch: Arc::new(replica.epoch().clone()),
+            names: Arc::new(names),
+            me,
+            height,
+            height_since: now,
+            round: progress.round,
+            round_since: now,
+            leader: progress.leader,
+            watched_from: height,
+            members: BTreeMap::new(),
+            claimed: None,
+            describe: replica.describe(),
+            halted: None,
+        };
+        Self {
+            view: RwLock::new(Arc::new(view)),
+            epochs: RwLock::new(replica.epochs().to_vec()),
+            seen: Mutex::new(Seen { now, ..Seen::default() }),
+            silent: votes.err(),
+        }
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> Arc<ConsensusView> {
+        self.view.read().clone()
+    }
+
+    /// Why this node does not vote, if it does not.
+    pub fn silent(&self) -> Option<&str> {
+        self.silent.as_deref()
+    }
+
+    /// The epoch of a height, if it has begun.
+    pub fn epoch_at(&self, height: Height) -> Option<Epoch> {
+        self.epochs.read().iter().find(|epoch| epoch.contains(height)).cloned()
+    }
+
+    /// The height that a peer last said is final with it.
+    pub fn claimed_by(&self, peer: &NodeId) -> Option<Height> {
+        self.seen.lock().claimed.get(peer).copied()
+    }
+
+    /// The newest rounds, newest first.
+    pub fn trace(&self, limit: usize) -> Vec<RoundTrace> {
+        self.seen.lock().rounds.iter().rev().take(limit).cloned().collect()
+    }
+
+    /// A peer is gone: what it said of its height no longer counts.
+    pub fn gone(&self, peer: &NodeId) {
+        self.seen.lock().claimed.remove(peer);
+    }
+
+    /// After the driver took something in.
+    pub(super) fn look(&self, replica: &Replica, now: Time) {
+        let before = self.view();
+        let (height, progress) = (open_height(replica), replica.progress());
+        let moved = (before.height, before.round, before.leader, before.epoch.number)
+            != (height, progress.round, progress.leader, replica.epoch().number);
+        // A clock that jumped back makes a view at once.
+        let pause = if moved { PAUSE } else { FRESH };
+        if before.taken <= now && now.since(before.taken) < pause {
+            return;
+        }
+        let same_height = before.height == height;
+        let same_round = same_height && before.round == progress.round;
+        let same_epoch = before.epoch.number == replica.epoch().number;
+        if !same_epoch {
+            *self.epochs.write() = replica.epochs().to_vec();
+        }
+        let mut seen = self.seen.lock();
+        seen.now = now;
+        let view = ConsensusView {
+            taken: now,
+            epoch: if same_epoch {
+                before.epoch.clone()
+            } else {
+                Arc::new(replica.epoch().clone())
+            },
+            height,
+            height_since: if same_height { before.height_since } else { now },
+            round: progress.round,
+            round_since: if same_round { before.round_since } else { now },
+            leader: progress.leader,
+            members: seen.members.clone(),
+            claimed: seen.claimed.values().max().copied(),
+            describe: replica.describe(),
+            ..(*before).clone()
+        };
+        drop(seen);
+        *self.view.write() = Arc::new(view);
+    }
+
+    /// A peer said something, authenticated by its connection.
+    pub(super) fn heard(&self, from: NodeId, wire: &Wire, now: Time) {
+        let mut seen = self.seen.lock();
+        if seen.members.len() < KNOWN || seen.members.contains_key(&from) {
+            seen.members.entry(from).or_default().heard = Some(now);
+        }
+        match wire {
+            Wire::Status { finalized, .. } => {
+                if seen.claimed.len() < KNOWN || seen.claimed.contains_key(&from) {
+                    seen.claimed.insert(from, *finalized);
+                }
+            }
+            // Its signature has not been looked at, but it speaks for the peer alone.
+            Wire::Engine { vote: Some(vote), .. } if vote.signer == from => seen.vote(vote, now),
+            _ => {}
+        }
+    }
+
+    /// This node says something.
+    pub(super) fn said(&self, wire: &Wire, now: Time) {
+        if let Wire::Engine { vote: Some(vote), .. } = wire {
+            self.seen.lock().vote(vote, now);
+        }
+    }
+
+    /// A fork choice is shown.
+    pub(super) fn shown(&self, adopted: &Adopted, now: Time) {
+        let mut seen = self.seen.lock();
+        for stored in &adopted.added {
+            let height = Height(stored.block.number());
+            let round = seen.rounds.iter_mut().rev().find(|round| round.height == height);
+            if let Some(round) = round {
+                round.decided = Some((stored.block.hash(), now));
+            }
+        }
+    }
+
+    /// A member lied.
+    pub(super) fn evidence(&self, evidence: &Evidence) {
+        let (member, epoch) = evidence.accused();
+        tracing::error!(%member, epoch, ?evidence, "a member has lied; here is the proof");
+    }
+
+    /// The replica cannot go on.
+    pub(super) fn halted(&self, halt: &Halt) {
+        let mut view = self.view.write();
+        *view = Arc::new(ConsensusView { halted: Some(halt.to_string()), ..(**view).clone() });
+    }
+}
+
+impl Seen {
+    fn vote(&mut self, signed: &SignedVote, now: Time) {
+        let place = signed.vote.position;
+        let traced =
+            TracedVote { signer: signed.signer, step: place.step, hash: signed.vote.hash, at: now };
+        let last = LastVote { height: place.height, round: place.round, step: place.step, at: now };
+        if let Some(member) = self.members.get_mut(&signed.signer) {
+            member.vote = Some(last);
+        }
+        let known = self.rounds.iter_mut().rev();
+        let mut known = known.take(16);
+        let round = known.find(|it| (it.height, it.round) == (place.height, place.round));
+        if let Some(round) = round {
+            let same = |it: &TracedVote| (it.signer, it.step) == (signed.signer, place.step);
+            if round.votes.len() < VOTES && !round.votes.iter().any(same) {
+                round.votes.push(traced);
+            }
+            return;
+        }
+        if self.rounds.len() == ROUNDS {
+            self.rounds.pop_front();
+        }
+        self.rounds.push_back(RoundTrace {
+            height: place.height,
+            round: place.round,
+            opened: now,
+            votes: vec![traced],
+            decided: None,
+        });
+    }
+}
+
+/// The height that is being decided; in a lottery, the one above the head.
+fn open_height(replica: &Replica) -> Height {
+    let choice = replica.choice();
+    let agreement = replica.epoch().kind().is_agreement();
+    let on = if agreement { choice.finalized } else { choice.head };
+    replica.tree().height(&on).next()
+}

@@ -1,0 +1,122 @@
+//! The threads that run a replica's jobs, each with its kind: so that a vote is signed while a
+//! block is executed, and the next block is executed while the log of the last one is synced.
+//!
+//! The queues cannot overflow: how many jobs of a kind are out is bounded by the replica's limits.
+
+use super::driver::Happening;
+use landfall_replica::{Done, Job, JobKind, Limits, Signer};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc::Sender;
+
+/// Outputs of an engine that wait for their signature: a few for each step and round.
+const SIGNING: usize = 4_096;
+
+/// See the module.
+pub struct Workers {
+    lanes: Vec<Lane>,
+    threads: Vec<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+}
+
+struct Lane {
+    takes: fn(&Job) -> bool,
+    queue: SyncSender<Job>,
+}
+
+impl Workers {
+    /// Starts the threads; results go to `results`. `signatures` threads recover and sign.
+    pub fn start_all(
+        signer: &Arc<dyn Signer>,
+        results: &Sender<Happening>,
+        limits: &Limits,
+        signatures: usize,
+    ) -> Self {
+        let mut it = Self { lanes: Vec::new(), threads: Vec::new(), stopping: Arc::default() };
+        let crypto = |job: &Job| matches!(job.kind(), JobKind::Sign | JobKind::Recover);
+        let mines = |job: &Job| job.difficulty().is_some();
+        let executes = |job: &Job| matches!(job.kind(), JobKind::Execute | JobKind::Build);
+        let syncs = |job: &Job| job.kind() == JobKind::Sync;
+        let flushes = |job: &Job| job.kind() == JobKind::Flush;
+        let executing = limits.waiting_blocks + 16;
+        it.lane("signer", signatures, limits.recovering + SIGNING, crypto, signer, results);
+        it.lane("miner", 1, 16, mines, signer, results);
+        it.lane("execution", 1, executing, executes, signer, results);
+        it.lane("log", 1, 2, syncs, signer, results);
+        it.lane("views", 1, 2, flushes, signer, results);
+        it
+    }
+
+    fn lane(
+        &mut self,
+        name: &str,
+        threads: usize,
+        most: usize,
+        takes: fn(&Job) -> bool,
+        signer: &Arc<dyn Signer>,
+        results: &Sender<Happening>,
+    ) {
+        let (queue, jobs) = sync_channel(most);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for number in 0..threads {
+            let (jobs, signer, results) = (jobs.clone(), signer.clone(), results.clone());
+            let stopping = self.stopping.clone();
+            let low = name == "miner";
+            let thread = std::thread::Builder::new()
+                .name(format!("{name}-{number}"))
+                .spawn(move || {
+                    if low {
+                        lower_priority();
+                    }
+                    work(&jobs, &*signer, &results, &stopping);
+                })
+                .expect("the system starts a thread");
+            self.threads.push(thread);
+        }
+        self.lanes.push(Lane { takes, queue });
+    }
+
+    /// Waits until every thread has finished its job; what waits is not begun.
+    ///
+    /// Nobody may be needed to take the results any more: the queue to the driver is closed.
+    pub fn join(self) {
+        self.stopping.store(true, Relaxed);
+        drop(self.lanes);
+        for thread in self.threads {
+            thread.join().expect("a job does not panic");
+        }
+    }
+
+    /// Hands a job to its threads.
+    pub fn start(&self, job: Job) {
+        let lane = self.lanes.iter().find(|lane| (lane.takes)(&job)).expect("every job has a lane");
+        lane.queue.try_send(job).expect("the replica bounds the jobs that are out");
+    }
+}
+
+fn work(
+    jobs: &Mutex<Receiver<Job>>,
+    signer: &dyn Signer,
+    results: &Sender<Happening>,
+    stopping: &AtomicBool,
+) {
+    while !stopping.load(Relaxed) {
+        // Taken in a statement of its own: the lock must not be held while working.
+        let job = jobs.lock().recv();
+        let Ok(job) = job else { return };
+        let done: Done = job.run(signer);
+        if results.blocking_send(Happening::Done(done)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Mining takes what is left of the processor.
+fn lower_priority() {
+    // Of the calling thread, where the system counts threads: elsewhere mining competes.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, 19);
+}
