@@ -1,21 +1,25 @@
-//! The genesis of a development chain: every fork through Osaka from block 0, the protocol's own
-//! contracts, and accounts with money.
+//! The genesis of the chains that this program makes: every fork through Osaka from block 0, the
+//! protocol's own contracts, accounts with money, and the engine.
 
 use alloy_eips::eip7840::BlobParams;
 use alloy_genesis::{ChainConfig, Genesis, GenesisAccount};
 use alloy_primitives::{Address, U256};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Gas limit of a block where none is given.
+/// Gas limit of a block of a development chain where none is given.
 pub const GAS_LIMIT: u64 = 30_000_000;
+/// Gas limit of a block of a network where none is given.
+pub const NETWORK_GAS_LIMIT: u64 = 100_000_000;
 /// Base fee of block 0 where none is given, in wei.
 pub const BASE_FEE: u64 = 1_000_000_000;
-/// Chain id where none is given, as in anvil and Hardhat.
+/// Chain id of a development chain where none is given, as in anvil and Hardhat.
 pub const CHAIN_ID: u64 = 31_337;
+/// Wei in an ether.
+pub const WEI_PER_ETHER: u64 = 1_000_000_000_000_000_000;
 
-/// What distinguishes one development chain from another.
+/// What distinguishes one chain from another.
 #[derive(Clone, Debug)]
-pub struct DevGenesis {
+pub struct ChainGenesis {
     /// EIP-155.
     pub chain_id: u64,
     /// Seconds since the Unix epoch.
@@ -24,17 +28,22 @@ pub struct DevGenesis {
     pub gas_limit: u64,
     /// Of block 0, in wei.
     pub base_fee: u64,
-    /// Who has money.
-    pub accounts: Vec<Address>,
-    /// How much each, in wei.
-    pub balance: U256,
+    /// Who has money, and how much, in wei.
+    pub accounts: Vec<(Address, U256)>,
+    /// `config.landfall`: the engine and its parameters.
+    pub landfall: Value,
 }
 
-impl DevGenesis {
+/// `config.landfall` of a development chain.
+pub fn development() -> Value {
+    json!({ "engine": "solo", "impersonation": true })
+}
+
+impl ChainGenesis {
     /// The genesis file.
     pub fn build(&self) -> Genesis {
         let mut genesis = Genesis {
-            config: config(self.chain_id),
+            config: config(self.chain_id, self.landfall.clone()),
             timestamp: self.timestamp,
             gas_limit: self.gas_limit,
             base_fee_per_gas: Some(self.base_fee.into()),
@@ -45,14 +54,14 @@ impl DevGenesis {
                 GenesisAccount::default().with_nonce(Some(1)).with_storage(Some(contract.storage));
             genesis.alloc.insert(contract.address, account.with_code(Some(contract.code)));
         }
-        for account in &self.accounts {
-            genesis.alloc.entry(*account).or_default().balance = self.balance;
+        for (account, balance) in &self.accounts {
+            genesis.alloc.entry(*account).or_default().balance = *balance;
         }
         genesis
     }
 }
 
-fn config(chain_id: u64) -> ChainConfig {
+fn config(chain_id: u64, landfall: Value) -> ChainConfig {
     let mut config = ChainConfig {
         chain_id,
         homestead_block: Some(0),
@@ -83,9 +92,7 @@ fn config(chain_id: u64) -> ChainConfig {
         ("osaka", BlobParams::osaka()),
     ];
     config.blob_schedule.extend(blobs.map(|(fork, params)| (fork.to_string(), params)));
-    config
-        .extra_fields
-        .insert("landfall".into(), json!({ "engine": "solo", "impersonation": true }));
+    config.extra_fields.insert("landfall".into(), landfall);
     config
 }
 
@@ -96,15 +103,14 @@ mod tests {
 
     #[test]
     fn file_passes_the_checks_of_any_genesis_and_is_ours_under_osaka() {
-        let accounts = vec![Address::repeat_byte(1)];
         let (timestamp, gas_limit) = (1_700_000_000, GAS_LIMIT);
-        let dev = DevGenesis {
+        let dev = ChainGenesis {
             chain_id: CHAIN_ID,
             timestamp,
             gas_limit,
             base_fee: BASE_FEE,
-            accounts,
-            balance: U256::from(5),
+            accounts: vec![(Address::repeat_byte(1), U256::from(5))],
+            landfall: development(),
         };
         let genesis = dev.build();
         let json = serde_json::to_string(&genesis).unwrap();

@@ -9,13 +9,19 @@ mod clock;
 mod commands;
 mod controls;
 mod door;
+mod duration;
 mod failure;
 mod genesis;
 mod host;
+mod key_files;
 mod keys;
 mod member;
+mod password;
 mod sealer;
+mod secret_file;
 mod signatures;
+#[cfg(test)]
+mod test_directory;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -36,6 +42,8 @@ enum Command {
     Db(commands::db::Args),
     Bench(Box<commands::bench::Args>),
     Sim(commands::sim::Args),
+    Keys(commands::keys::Args),
+    Genesis(Box<commands::genesis::Args>),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +54,8 @@ fn main() -> ExitCode {
         Command::Db(args) => commands::db::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Sim(args) => commands::sim::run(&args),
+        Command::Keys(args) => commands::keys::run(&args),
+        Command::Genesis(args) => commands::genesis::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -59,7 +59,16 @@ impl Signer {
         self.address
     }
 
-    /// The private key itself: for the banner of `dev`, whose keys are no secret.
+    /// The public key: the compressed point.
+    pub fn public_key(&self) -> [u8; 33] {
+        let mut secret =
+            SecretKey::from_slice(&*self.key).expect("the key was checked when it was taken");
+        let public = PublicKey::from_secret_key(SECP256K1, &secret).serialize();
+        secret.non_secure_erase();
+        public
+    }
+
+    /// The private key itself: for the banner of `dev`, whose keys are no secret, and for files.
     pub fn secret(&self) -> &[u8; 32] {
         &self.key
     }
@@ -157,6 +166,14 @@ mod tests {
         assert_eq!(recover_signer(&signature, hash).unwrap(), signer().address());
         assert_eq!(signer().sign_hash(hash), signature);
         assert_ne!(signer().sign_hash(alloy_primitives::keccak256(message)), signature);
+    }
+
+    #[test]
+    fn public_key_of_one_is_the_generator() {
+        let mut one = [0; 32];
+        one[31] = 1;
+        let expected = hex!("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798");
+        assert_eq!(Signer::new(&one).unwrap().public_key(), expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::banner::Banner;
 use crate::clock::{Clock, wall};
 use crate::door::{Door, Shared};
 use crate::failure::Failure;
-use crate::genesis::{self, DevGenesis};
+use crate::genesis::{self, ChainGenesis, WEI_PER_ETHER};
 use crate::host::{Host, QUEUED_TASKS, Switches};
 use crate::keys::{self, Key};
 use crate::sealer::{Sealer, parent_time, solo};
@@ -16,8 +16,7 @@ use landfall_chain::pool::{Order, Pool, PoolLimits};
 use landfall_chain::{Chain, ChainOptions, OpenError, Place};
 use landfall_replica::{Config, KeySigner, Limits, Mempool, Replica, Signer as _, next_rules};
 use landfall_rpc::{Backend, Controls, RpcConfig};
-use landfall_types::StateReader;
-use landfall_types::Time;
+use landfall_types::{ConsensusConfig, Kind, StateReader, Time};
 use landfall_wallet::Keyring;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,7 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::{mpsc, oneshot};
 
-const WEI_PER_ETHER: u64 = 1_000_000_000_000_000_000;
 /// Accounts that may be derived.
 const MAX_ACCOUNTS: i64 = 100_000;
 
@@ -206,20 +204,30 @@ fn create(genesis: Genesis, place: Place) -> Result<Chain, Failure> {
 }
 
 fn from_flags(args: &Args, keys: &[Key]) -> Genesis {
-    let balance = args.balance.unwrap_or(10_000);
-    let dev = DevGenesis {
+    let balance = U256::from(args.balance.unwrap_or(10_000)) * U256::from(WEI_PER_ETHER);
+    let dev = ChainGenesis {
         chain_id: args.chain_id.unwrap_or(genesis::CHAIN_ID),
         timestamp: args.timestamp.unwrap_or_else(|| wall() / 1_000),
         gas_limit: args.gas_limit.unwrap_or(genesis::GAS_LIMIT),
         base_fee: args.base_fee.unwrap_or(genesis::BASE_FEE),
-        accounts: keys.iter().map(|key| key.address).collect(),
-        balance: U256::from(balance) * U256::from(WEI_PER_ETHER),
+        accounts: keys.iter().map(|key| (key.address, balance)).collect(),
+        landfall: genesis::development(),
     };
     dev.build()
 }
 
-/// A chain without the merge has blocks of work, which this node does not make.
+/// A chain without the merge has blocks of work, which this node does not make, and a network's
+/// chain has blocks that several agreed on.
 fn check_sealable(genesis: &Genesis, path: Option<&Path>) -> Result<(), Failure> {
+    let engine = ConsensusConfig::from_genesis(genesis).ok();
+    let engine = engine.map(|own| own.schedule.terms()[0].params.kind());
+    if let Some(kind) = engine.filter(|kind| *kind != Kind::Solo) {
+        return Err(Failure::refused(format!(
+            "{}: the genesis of a network ({}); start it with `landfall node`",
+            path.unwrap_or(Path::new("genesis")).display(),
+            kind.name()
+        )));
+    }
     let config = &genesis.config;
     let merged = config.terminal_total_difficulty.is_some_and(|total| total <= genesis.difficulty)
         || config.terminal_total_difficulty_passed;
@@ -471,13 +479,14 @@ fn announce(
 }
 
 /// Where the chain is kept; a temporary directory goes with this value.
-struct DataDirectory {
+pub struct DataDirectory {
     path: PathBuf,
     temporary: bool,
 }
 
 impl DataDirectory {
-    fn new(given: Option<&Path>) -> Self {
+    /// The given one, or one of its own.
+    pub fn new(given: Option<&Path>) -> Self {
         match given {
             Some(path) => Self { path: path.to_owned(), temporary: false },
             None => {
@@ -487,7 +496,8 @@ impl DataDirectory {
         }
     }
 
-    fn path(&self) -> &Path {
+    /// Where.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

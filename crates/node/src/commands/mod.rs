@@ -4,6 +4,8 @@ pub mod bench;
 pub mod db;
 pub mod dev;
 pub mod export;
+pub mod genesis;
 pub mod import;
+pub mod keys;
 mod progress;
 pub mod sim;

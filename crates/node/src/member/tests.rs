@@ -1,7 +1,7 @@
 //! Whole nodes in one process, over real sockets and real directories.
 
 use super::{Member, Setup, Voter};
-use crate::genesis::{self, DevGenesis};
+use crate::genesis::{self, ChainGenesis};
 use crate::keys;
 use alloy_consensus::crypto::secp256k1::sign_message;
 use alloy_consensus::{SignableTransaction, TxEip1559};
@@ -76,13 +76,13 @@ impl Network {
 
     fn start(&self, number: u8) -> Member {
         let accounts = keys::keyring(keys::TEST_MNEMONIC, keys::DERIVATION_PATH, 1).unwrap();
-        let genesis = DevGenesis {
+        let genesis = ChainGenesis {
             chain_id: genesis::CHAIN_ID,
             timestamp: 1_700_000_000,
             gas_limit: genesis::GAS_LIMIT,
             base_fee: genesis::BASE_FEE,
-            accounts: keys::keys(&accounts).iter().map(|key| key.address).collect(),
-            balance: U256::from(10).pow(U256::from(20)),
+            accounts: vec![(keys::keys(&accounts)[0].address, U256::from(10).pow(U256::from(20)))],
+            landfall: genesis::development(),
         };
         let directory = self.directory_of(number);
         let place = Place::Directory(directory.join("data"));
