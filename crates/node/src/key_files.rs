@@ -49,15 +49,15 @@ impl KeyDirectory {
         }
     }
 
-    /// Writes the three files.
+    /// Writes the three files; the keystore under a password, at a cost for whoever guesses it.
     pub fn create(
         &self,
         voting: &Signer,
         node: &Signer,
-        password: &str,
+        (password, cost): (&str, ScryptCost),
         public: &Validator,
     ) -> Result<(), Failure> {
-        let keystore = Keystore::encrypt(voting, password.as_bytes(), ScryptCost::STANDARD);
+        let keystore = Keystore::encrypt(voting, password.as_bytes(), cost);
         let keystore = keystore.map_err(Failure::refused)?.to_json();
         make_directory(&self.0)?;
         write_new(&self.validator(), keystore.as_bytes(), Readers::Owner)?;

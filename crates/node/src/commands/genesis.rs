@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Where a proof of work begins unless told otherwise: for one slow machine.
+const FIRST_DIFFICULTY: u64 = 1_000_000;
+
 /// Makes and shows the genesis file of a network
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,45 +37,52 @@ enum Command {
 /// Assembles a genesis file from the public parts of the validators
 #[derive(Debug, clap::Args)]
 struct New {
-    /// The engine
-    #[arg(long, value_enum)]
-    consensus: Consensus,
     /// The public part of a validator, as `landfall keys new` writes it; once for each
     #[arg(long = "validator", value_name = "PUBLIC.JSON", required = true)]
     validators: Vec<PathBuf>,
-    /// The chain id; drawn unless given, so that no two networks share one
-    #[arg(long, value_name = "N")]
-    chain_id: Option<u64>,
-    /// Money for an account; once for each
-    #[arg(long = "alloc", value_name = "ADDRESS=ETHER", value_parser = allocation)]
-    allocations: Vec<(Address, U256)>,
-    /// Gas that a block may use
-    #[arg(long, value_name = "GAS", default_value_t = NETWORK_GAS_LIMIT)]
-    gas_limit: u64,
-    /// The least time between two blocks, for proof of work the mean one [default: 20ms, 4s]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    block_interval: Option<Duration>,
-    /// Makes blocks without transactions too (pbft, raft)
-    #[arg(long)]
-    empty_blocks: bool,
-    /// Gas costs nothing: the base fee is zero in every block
-    #[arg(long, conflicts_with_all = ["base_fee_change_denominator", "base_fee"])]
-    free_gas: bool,
-    /// How slowly the base fee moves [default: as fast in time as Ethereum's, at least 8]
-    #[arg(long, value_name = "N")]
-    base_fee_change_denominator: Option<u64>,
-    /// The base fee of block 0 in wei
-    #[arg(long, value_name = "WEI", default_value_t = BASE_FEE)]
-    base_fee: u64,
-    /// Where a proof of work begins: about hash rate (1/s) * interval (s); rather too low
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    first_difficulty: u64,
-    /// When the chain begins, in seconds since 1970 [default: now]
-    #[arg(long, value_name = "SECONDS")]
-    timestamp: Option<u64>,
+    #[command(flatten)]
+    recipe: Recipe,
     /// The file to write
     #[arg(long, value_name = "FILE", default_value = "genesis.json")]
     out: PathBuf,
+}
+
+/// What a network is like, but for its validators.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Recipe {
+    /// The engine
+    #[arg(long, value_enum)]
+    pub consensus: Consensus,
+    /// The chain id; drawn unless given, so that no two networks share one
+    #[arg(long, value_name = "N")]
+    pub chain_id: Option<u64>,
+    /// Money for an account; once for each
+    #[arg(long = "alloc", value_name = "ADDRESS=ETHER", value_parser = allocation)]
+    pub allocations: Vec<(Address, U256)>,
+    /// Gas that a block may use
+    #[arg(long, value_name = "GAS", default_value_t = NETWORK_GAS_LIMIT)]
+    pub gas_limit: u64,
+    /// The least time between two blocks, for proof of work the mean one [default: 20ms, 4s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub block_interval: Option<Duration>,
+    /// Makes blocks without transactions too (pbft, raft)
+    #[arg(long)]
+    pub empty_blocks: bool,
+    /// Gas costs nothing: the base fee is zero in every block
+    #[arg(long, conflicts_with_all = ["base_fee_change_denominator", "base_fee"])]
+    pub free_gas: bool,
+    /// How slowly the base fee moves [default: as fast in time as Ethereum's, at least 8]
+    #[arg(long, value_name = "N")]
+    pub base_fee_change_denominator: Option<u64>,
+    /// The base fee of block 0 in wei
+    #[arg(long, value_name = "WEI", default_value_t = BASE_FEE)]
+    pub base_fee: u64,
+    /// Where a proof of work begins: about hash rate (1/s) * interval (s); rather too low
+    #[arg(long, value_name = "N", default_value_t = FIRST_DIFFICULTY)]
+    pub first_difficulty: u64,
+    /// When the chain begins, in seconds since 1970 [default: now]
+    #[arg(long, value_name = "SECONDS")]
+    pub timestamp: Option<u64>,
 }
 
 /// Shows what a genesis file says: operators compare it before they start
@@ -84,9 +94,12 @@ struct Show {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Consensus {
+pub enum Consensus {
+    /// Byzantine agreement.
     Pbft,
+    /// Crash-fault agreement.
     Raft,
+    /// Proof of work.
     Pow,
 }
 
@@ -146,7 +159,7 @@ pub fn genesis_hash(genesis: &Genesis) -> Result<B256, Failure> {
 fn make(args: &New) -> Result<(), Failure> {
     let validators = args.validators.iter().map(|path| read_public(path));
     let validators = validators.collect::<Result<Vec<_>, _>>()?;
-    let genesis = assemble(args, &validators)?;
+    let genesis = args.recipe.assemble(&validators)?;
     let config = consensus_config(&genesis, &args.out)?;
     let hash = genesis_hash(&genesis)?;
     let text = serde_json::to_string_pretty(&genesis).expect("a genesis is JSON") + "\n";
@@ -161,21 +174,41 @@ fn make(args: &New) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The checked genesis, with every parameter written out.
-fn assemble(args: &New, validators: &[Validator]) -> Result<Genesis, Failure> {
-    let kind = args.consensus.kind();
-    let timestamp = args.timestamp.unwrap_or_else(|| wall() / 1_000);
-    let mut chain = ChainGenesis {
-        chain_id: args.chain_id.unwrap_or_else(|| draw_chain_id(validators, timestamp)),
-        timestamp,
-        gas_limit: args.gas_limit,
-        base_fee: if args.free_gas { 0 } else { args.base_fee },
-        accounts: args.allocations.clone(),
-        landfall: landfall(args, kind, validators)?,
-    };
-    let checked = check(&chain)?;
-    chain.landfall = ConsensusConfig::from_genesis(&checked).map_err(Failure::refused)?.to_json();
-    check(&chain)
+impl Recipe {
+    /// A network with this engine, and everything else as usual.
+    pub fn of(consensus: Consensus) -> Self {
+        Self {
+            consensus,
+            chain_id: None,
+            allocations: Vec::new(),
+            gas_limit: NETWORK_GAS_LIMIT,
+            block_interval: None,
+            empty_blocks: false,
+            free_gas: false,
+            base_fee_change_denominator: None,
+            base_fee: BASE_FEE,
+            first_difficulty: FIRST_DIFFICULTY,
+            timestamp: None,
+        }
+    }
+
+    /// The checked genesis, with every parameter written out.
+    pub fn assemble(&self, validators: &[Validator]) -> Result<Genesis, Failure> {
+        let kind = self.consensus.kind();
+        let timestamp = self.timestamp.unwrap_or_else(|| wall() / 1_000);
+        let mut chain = ChainGenesis {
+            chain_id: self.chain_id.unwrap_or_else(|| draw_chain_id(validators, timestamp)),
+            timestamp,
+            gas_limit: self.gas_limit,
+            base_fee: if self.free_gas { 0 } else { self.base_fee },
+            accounts: self.allocations.clone(),
+            landfall: landfall(self, kind, validators)?,
+        };
+        let checked = check(&chain)?;
+        let config = ConsensusConfig::from_genesis(&checked).map_err(Failure::refused)?;
+        chain.landfall = config.to_json();
+        check(&chain)
+    }
 }
 
 /// The same checks that a node makes of the file.
@@ -184,7 +217,7 @@ fn check(chain: &ChainGenesis) -> Result<Genesis, Failure> {
     parse_genesis(&json).map_err(Failure::refused)
 }
 
-fn landfall(args: &New, kind: Kind, validators: &[Validator]) -> Result<Value, Failure> {
+fn landfall(args: &Recipe, kind: Kind, validators: &[Validator]) -> Result<Value, Failure> {
     let mut section = json!({});
     let default_interval = if kind == Kind::Pow { 4_000 } else { 20 };
     let interval = args.block_interval.map_or(default_interval, |it| it.as_millis() as u64);

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::key_files::{KeyDirectory, node_key, read_node_key, unlock};
 use crate::password;
 use landfall_types::{Validator, Weight};
-use landfall_wallet::Signer;
+use landfall_wallet::{ScryptCost, Signer};
 use std::path::PathBuf;
 
 /// Makes and shows the keys of a validator
@@ -110,7 +110,7 @@ fn make(place: &Place, voting: impl FnOnce() -> Result<Signer, Failure>) -> Resu
     // What others could not read later is refused now.
     Validator::from_json(&public.to_json().to_string()).map_err(Failure::refused)?;
     let password = password::new(place.password_file.as_deref())?;
-    directory.create(&voting, &node, &password, &public)?;
+    directory.create(&voting, &node, (&password, ScryptCost::STANDARD), &public)?;
     print(&public);
     println!();
     println!("{}  the voting key, encrypted; keep a copy", directory.validator().display());
