@@ -7,6 +7,7 @@ mod banner;
 mod bench;
 mod clock;
 mod commands;
+mod config;
 mod controls;
 mod door;
 mod duration;
@@ -20,8 +21,10 @@ mod password;
 mod sealer;
 mod secret_file;
 mod signatures;
+mod stop;
 #[cfg(test)]
 mod test_directory;
+mod up;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -36,7 +39,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Up(commands::up::Args),
     Dev(Box<commands::dev::Args>),
+    Node(Box<commands::node::Args>),
     Import(commands::import::Args),
     Export(commands::export::Args),
     Db(commands::db::Args),
@@ -44,11 +49,14 @@ enum Command {
     Sim(commands::sim::Args),
     Keys(commands::keys::Args),
     Genesis(Box<commands::genesis::Args>),
+    Config(Box<commands::config::Args>),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Up(args) => commands::up::run(&args),
         Command::Dev(args) => commands::dev::run(&args),
+        Command::Node(args) => commands::node::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Db(args) => commands::db::run(&args),
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => commands::sim::run(&args),
         Command::Keys(args) => commands::keys::run(&args),
         Command::Genesis(args) => commands::genesis::run(&args),
+        Command::Config(args) => commands::config::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use crate::genesis::{self, ChainGenesis, WEI_PER_ETHER};
 use crate::host::{Host, QUEUED_TASKS, Switches};
 use crate::keys::{self, Key};
 use crate::sealer::{Sealer, parent_time, solo};
+use crate::stop::signalled;
 use alloy_genesis::Genesis;
 use alloy_primitives::U256;
 use alloy_primitives::{Address, Bytes};
@@ -403,19 +404,6 @@ async fn until_stopped(
     // An error means that it is ending already.
     let _ = stop.await;
     ended.await.unwrap_or_else(|_| died())
-}
-
-/// SIGINT or SIGTERM.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminate = signal(SignalKind::terminate());
-    let mut terminate = terminate.expect("a handler for SIGTERM can be set");
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.expect("a handler for SIGINT can be set");
-        }
-        _ = terminate.recv() => {}
-    }
 }
 
 fn limits(args: &Args) -> RpcConfig {
