@@ -24,7 +24,8 @@ pub struct Config {
     pub discovery: bool,
     /// The validators of the genesis: who holds the key *is* that validator.
     pub validators: BTreeMap<PeerKey, NodeId>,
-    /// In a permissioned network, the keys that may connect. Others are refused by name.
+    /// In a permissioned network, the keys that may connect, those of validators and static peers
+    /// among them. Others are refused by name.
     pub allow: Option<BTreeSet<PeerKey>>,
     /// What must agree between two nodes.
     pub hello: Hello,
@@ -47,7 +48,9 @@ pub struct Hello {
 }
 
 /// Every bound. The worst case of memory is `peers_max` and the validators and static peers, each
-/// with [`Limits::peer_bytes_max`].
+/// with [`Limits::peer_bytes_max`], and 128 gossip messages waiting for each peer that reads slowly:
+/// these are the host's own and such as it accepted, shared neither in memory nor in time, since a
+/// peer to which gossip is dropped for 15 s is cut.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connected peers that are neither validators nor static; those have their own slots.

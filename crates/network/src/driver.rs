@@ -1,7 +1,7 @@
 //! The driver: the one task that owns libp2p's swarm. It dials, begins and ends sessions, and carries
 //! gossip. It never waits for a peer or for the host.
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, Rate};
 use crate::counters::count;
 use crate::directory::{Directory, Wanted};
 use crate::event::{Direction, Event, GossipId, Lane, Offence, Permit, Topic, Verdict};
@@ -36,8 +36,12 @@ use tokio::time::MissedTickBehavior;
 const TICK: Duration = Duration::from_millis(100);
 /// How long a stop waits for what is queued to be written, and again for connections to close.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
-/// Heartbeats in a row in which gossip to a peer was dropped, until it is cut: 30 s.
-const SLOW_HEARTBEATS_MAX: u32 = 60;
+/// Heartbeats in a row in which gossip to a peer was dropped, until it is cut: 15 s.
+const SLOW_HEARTBEATS_MAX: u32 = 30;
+/// A heartbeat without drops is missed after this.
+const SLOW_GAP: Duration = Duration::from_secs(2);
+/// Refused connections that are told. An attacker makes them as fast as it connects; all are counted.
+const NEWS: Rate = Rate { per_second: 10, burst: 200 };
 
 /// What libp2p runs on each connection.
 #[derive(NetworkBehaviour)]
@@ -55,7 +59,13 @@ struct Session {
     lanes: mpsc::Sender<(Lane, Stream)>,
     /// By [`Topic`].
     gossip: [Bucket; 2],
-    slow_heartbeats: u32,
+    slow: Option<Slow>,
+}
+
+/// A peer to which gossip is being dropped.
+struct Slow {
+    heartbeats: u32,
+    last: Instant,
 }
 
 pub(crate) struct Driver {
@@ -67,6 +77,7 @@ pub(crate) struct Driver {
     pub directory: Directory,
     sessions: BTreeMap<PeerId, Session>,
     tasks: JoinSet<()>,
+    news: Bucket,
 }
 
 impl Driver {
@@ -79,7 +90,8 @@ impl Driver {
         directory: Directory,
     ) -> Self {
         let (sessions, tasks) = (BTreeMap::new(), JoinSet::new());
-        Self { swarm, listener, shared, commands, stop, directory, sessions, tasks }
+        let news = Bucket::new(NEWS, Instant::now());
+        Self { swarm, listener, shared, commands, stop, directory, sessions, tasks, news }
     }
 
     /// Runs until it is told to stop, or the host no longer listens.
@@ -281,7 +293,7 @@ impl Driver {
         let now = Instant::now();
         let gossip =
             [limits.gossip_blocks, limits.gossip_transactions].map(|it| Bucket::new(it, now));
-        let session = Session { peer, connection, lanes, gossip, slow_heartbeats: 0 };
+        let session = Session { peer, connection, lanes, gossip, slow: None };
         self.sessions.insert(peer_id, session);
     }
 
@@ -327,12 +339,7 @@ impl Driver {
                 }
             }
             GossipEvent::Gossipsub(libp2p_gossipsub::Event::SlowPeer { peer_id, .. }) => {
-                if let Some(session) = self.sessions.get_mut(&peer_id) {
-                    session.slow_heartbeats += 1;
-                    if session.slow_heartbeats >= SLOW_HEARTBEATS_MAX {
-                        self.shared.end(&session.peer, "it read gossip too slowly");
-                    }
-                }
+                self.slow(peer_id);
             }
             GossipEvent::Gossipsub(libp2p_gossipsub::Event::GossipsubNotSupported { peer_id }) => {
                 if let Some(session) = self.sessions.get(&peer_id) {
@@ -340,6 +347,18 @@ impl Driver {
                 }
             }
             GossipEvent::Gossipsub(_) => {}
+        }
+    }
+
+    /// Gossipsub tells at each heartbeat to whom it had to drop.
+    fn slow(&mut self, peer: PeerId) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        let last = Instant::now();
+        let before = session.slow.take().filter(|slow| last - slow.last < SLOW_GAP);
+        let heartbeats = before.map_or(0, |slow| slow.heartbeats) + 1;
+        session.slow = Some(Slow { heartbeats, last });
+        if heartbeats >= SLOW_HEARTBEATS_MAX {
+            self.shared.end(&session.peer, "it read gossip too slowly");
         }
     }
 
@@ -387,7 +406,7 @@ impl Driver {
         let Some(error) = ConnectError::find(error) else { return };
         let (address, why) = (describe(address), error.to_string());
         self.shared.meters.refuse(error.reason());
-        if error.is_news() {
+        if error.is_news() && self.news.try_take(1, Instant::now()) {
             let key = error.key();
             let name = key.map_or_else(String::new, |key| key.to_string());
             tracing::warn!(address, key = name, why, "connection refused");

@@ -13,7 +13,7 @@ use crate::lanes::Lanes;
 use crate::outbox::Frame;
 use crate::refusal::NetworkError;
 use crate::session::MESSAGE_COST;
-use crate::shared::{Command, Shared};
+use crate::shared::{Command, NOTICES_MAX, Shared};
 use crate::transport::{Tcp, socket_multiaddr};
 use crate::wire::{CLIENT_BYTES_MAX, Greeting, Kind};
 use bytes::Bytes;
@@ -30,8 +30,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Commands that wait for the driver. It never waits itself, so they are few.
 const COMMANDS_MAX: usize = 16 << 10;
-/// Events of connections, besides messages, that wait for the host.
-const NOTICES_MAX: usize = 4096;
 /// Substreams of one peer that are being negotiated.
 const NEGOTIATING_MAX: usize = 8;
 
@@ -107,6 +105,18 @@ fn check(config: &Config) -> Result<(), NetworkError> {
     }
     if config.hello.client.len() > CLIENT_BYTES_MAX {
         return Err(NetworkError::ClientName(config.hello.client.len()));
+    }
+    let rates = [
+        config.limits.votes_messages,
+        config.limits.votes_bytes,
+        config.limits.sync_messages,
+        config.limits.gossip_blocks,
+        config.limits.gossip_transactions,
+        config.limits.gossip_frames,
+        config.limits.bytes,
+    ];
+    if rates.iter().any(|rate| rate.per_second == 0 || rate.burst == 0) {
+        return Err(NetworkError::Rate);
     }
     let Limits { votes_unreleased_max, sync_unreleased_max, gossip_unreleased_max, .. } =
         config.limits;

@@ -215,7 +215,10 @@ pub enum NetworkError {
     /// The name of the client does not fit the handshake.
     #[error("the client's name has {0} bytes; at most 128 are allowed")]
     ClientName(usize),
-    /// A bound that another needs to be larger.
-    #[error("limit {0}")]
+    /// A bound below the largest message, which could then never pass.
+    #[error("the limit {0} is below the largest message that it must let pass; raise it")]
     Limits(&'static str),
+    /// A rate of nothing.
+    #[error("a rate of zero lets nothing pass; give each rate and each burst at least 1")]
+    Rate,
 }

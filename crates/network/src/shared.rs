@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+/// Events waiting for the host at which it misses those of refusals and bans.
+pub(crate) const NOTICES_MAX: usize = 4096;
+
 /// What the driver is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -82,9 +85,11 @@ impl Shared {
         pushed != Pushed::Dropped
     }
 
-    /// An event that a host which is behind may miss.
+    /// An event that a host which is behind may miss. Such events hold no permit, so their number
+    /// has a bound of its own.
     pub(crate) fn emit(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        let waiting = self.events.max_capacity() - self.events.capacity();
+        if waiting >= NOTICES_MAX || self.events.try_send(event).is_err() {
             count(&self.meters.events_dropped);
         }
     }

@@ -14,6 +14,10 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+/// Bytes that the kernel takes before they can be sent.
+#[cfg(target_os = "linux")]
+const KERNEL_QUEUE_BYTES: u32 = 128 << 10;
+
 /// Bytes that one connection carried.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
@@ -29,13 +33,16 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Takes a connected stream, and turns Nagle's delay off.
+    /// Takes a connected stream, turns Nagle's delay off, and bounds what the kernel queues: a vote
+    /// passes a block in our queues, but never in the kernel's.
     pub(crate) fn new(
         stream: TcpStream,
         limits: &Limits,
         traffic: Arc<Traffic>,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&stream).set_tcp_notsent_lowat(KERNEL_QUEUE_BYTES)?;
         let bucket = Bucket::new(limits.bytes, Instant::now());
         Ok(Self { stream, traffic, bucket, pause: None })
     }

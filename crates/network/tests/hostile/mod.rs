@@ -241,6 +241,12 @@ pub fn gossip_frame(topic: &str, data: &[u8]) -> Vec<u8> {
     varint_block(&field(2, &message))
 }
 
+/// A gossip frame that asks for a topic.
+pub fn subscribe_frame(topic: &str) -> Vec<u8> {
+    let subscription = [vec![1 << 3, 1], field(2, topic.as_bytes())].concat();
+    varint_block(&field(1, &subscription))
+}
+
 /// A gossip frame that claims to have messages with random ids.
 pub fn ihave_frame(topic: &str, seed: u64, ids: u64) -> Vec<u8> {
     let ids = (0..ids).flat_map(|id| field(2, keccak256((seed + id).to_be_bytes()).as_slice()));

@@ -2,13 +2,13 @@
 
 use crate::host::{Host, PATIENCE, config, hello, host, host_dialling, joined, key, until};
 use crate::hostile::{
-    Hostile, Tcp, frame, gossip_frame, greet, ihave_frame, read_block, secure, topic, varint_block,
-    write_block,
+    Hostile, Tcp, frame, gossip_frame, greet, ihave_frame, read_block, secure, subscribe_frame,
+    topic, varint_block, write_block,
 };
 use alloy_primitives::B256;
 use bytes::Bytes;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
-use landfall_network::{Event, Lane, Rate, Topic, Verdict};
+use landfall_network::{Event, Lane, NodeKey, Rate, Topic, Verdict};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -307,6 +307,83 @@ async fn half_open_handshakes_do_not_keep_honest_peers_out() {
     still_serves(&mut victim).await;
     assert!(victim.network.counters().refused["crowded"] >= 800);
     drop(half_open);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshake_that_stalls_ends_in_time_at_every_step() {
+    let mut impatient = config(key(1));
+    impatient.limits.handshake_timeout = Duration::from_millis(700);
+    let mut victim = host(impatient);
+    let to = victim.network.listening();
+    let mut silent = Tcp::connect(to).await.expect("a connection");
+    let mut encrypted = secure(to, EVIL).await.expect("encryption");
+    let mut greeted = secure(to, EVIL).await.expect("encryption");
+    write_block(&mut greeted, &good_hello()).await.expect("hello");
+    for _ in 0..3 {
+        assert!(victim.refused().await.contains("no handshake within 0.7 s"));
+    }
+    let mut rest = Vec::new();
+    let closed = async {
+        // Closed or reset, but not open.
+        let _ = silent.read_to_end(&mut rest).await;
+        let _ = encrypted.read_to_end(&mut rest).await;
+        let _ = greeted.read_to_end(&mut rest).await;
+    };
+    timeout(PATIENCE, closed).await.expect("the node has closed them");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_connection_of_a_key_is_refused_while_the_first_is_new_and_replaces_an_old_one() {
+    let theirs = NodeKey::from_bytes(EVIL).expect("a key").public();
+    // The lower key decides.
+    for decides in [false, true] {
+        let below = |byte: &u8| (key(*byte).public() < theirs) == decides;
+        let byte = (1..0xee).find(below).expect("both kinds of key");
+        let mut brief = config(key(byte));
+        brief.limits.handshake_timeout = Duration::from_secs(2);
+        let mut victim = host(brief);
+        let first = attacker(&mut victim).await;
+        let _lanes = first.lanes().await.expect("lanes");
+        let second = Hostile::connect(victim.network.listening(), EVIL, &good_hello()).await;
+        let newer = if decides {
+            assert!(second.err().expect("refused").to_string().contains("already connected"));
+            tokio::time::sleep(Duration::from_millis(2100)).await;
+            Hostile::connect(victim.network.listening(), EVIL, &good_hello()).await
+        } else {
+            second
+        };
+        let _kept = newer.expect("the newer connection is let in");
+        let (_, why) = victim.gone().await;
+        assert!(why.contains("replaced by a newer connection"), "{why}");
+        victim.connected().await;
+        assert_eq!(victim.network.peers().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_that_does_not_read_gossip_is_cut() {
+    let mut victim = host(config(key(1)));
+    let attacker = attacker(&mut victim).await;
+    let (mut votes, _sync) = attacker.lanes().await.expect("lanes");
+    let mut gossip = attacker.protocol("/meshsub/1.2.0").await.expect("gossip");
+    let name = topic("transactions", hello().genesis);
+    gossip.write_all(&subscribe_frame(&name)).await.expect("a subscription");
+    gossip.flush().await.expect("it is sent");
+    let network = victim.network.clone();
+    let say = tokio::spawn(async move {
+        for number in 0_u32.. {
+            network.gossip(Topic::Transactions, Bytes::from(number.to_be_bytes().to_vec()));
+            // It keeps awake, so that it is not cut for silence.
+            if number % 100 == 0 && votes.write_all(&frame(1, &[0; 8])).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let (_, why) = victim.gone().await;
+    assert_eq!(why, "it read gossip too slowly");
+    assert!(victim.network.counters().gossip_dropped > 0);
+    say.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,13 @@
 //! Direct messages.
 
 use crate::host::{Host, config, host, host_dialling, joined, key};
+use crate::hostile::Tcp;
 use bytes::Bytes;
-use landfall_network::{Config, Direction, Event, Lane};
+use futures_util::{AsyncReadExt, AsyncWriteExt};
+use landfall_network::{Config, Direction, Event, Lane, PeerAddress};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use tokio::net::TcpSocket;
 
 async fn pair() -> (Host, Host) {
     let mut first = host(config(key(1)));
@@ -135,6 +139,65 @@ async fn round_trip_of_a_vote_is_printed() {
     }
     assert!(second.network.peers()[0].round_trip.is_some(), "the ping was answered");
     echo.abort();
+}
+
+/// Carries connections to `to` at so many bytes per second in the direction of the listener, and
+/// holds few bytes itself, as a slow link does.
+async fn slow_link(to: SocketAddr, bytes_per_second: u32) -> SocketAddr {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let listener = socket.listen(8).expect("it listens");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = Tcp::connect(to).await.expect("the listener");
+            let (mut from_near, mut to_near) = Tcp(near).split();
+            let (mut from_far, mut to_far) = far.split();
+            tokio::spawn(async move { futures_util::io::copy(&mut from_far, &mut to_near).await });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 16 << 10];
+                loop {
+                    let read = from_near.read(&mut buffer).await.unwrap_or(0);
+                    if read == 0 || to_far.write_all(&buffer[..read]).await.is_err() {
+                        return;
+                    }
+                    let pause = Duration::from_secs(1) * read as u32 / bytes_per_second;
+                    tokio::time::sleep(pause).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vote_passes_a_block_on_a_slow_link() {
+    let mut first = host(config(key(1)));
+    let link = slow_link(first.network.listening(), 4 << 20).await;
+    let address = PeerAddress { port: link.port(), ..first.address() };
+    let mut second = host(Config { static_peers: vec![address], ..config(key(2)) });
+    second.connected().await;
+    first.connected().await;
+    let begin = Instant::now();
+    second.network.send(first.id(), Lane::Sync, Bytes::from(vec![1; 8 << 20]));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let sent = Instant::now();
+    second.network.send(first.id(), Lane::Votes, Bytes::from_static(b"vote"));
+    let (mut vote, mut block) = (None, None);
+    while vote.is_none() || block.is_none() {
+        let lane = first.next("message", |event| match event {
+            Event::Message { lane, .. } => Some(lane),
+            _ => None,
+        });
+        match lane.await {
+            Lane::Votes => vote = Some(sent.elapsed()),
+            Lane::Sync => block = Some(begin.elapsed()),
+        }
+    }
+    let (vote, block) = (vote.expect("a vote"), block.expect("a block"));
+    println!("on a link of 4 MiB/s: 8 MiB of sync in {block:?}, a vote amid them in {vote:?}");
+    assert!(vote < block / 5, "the vote waited behind the block");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
