@@ -34,7 +34,22 @@ pub(crate) struct Conduct {
     past: VecDeque<(usize, Arc<Wire>)>,
     /// The newest block that it made.
     own: Option<Block>,
+    /// The height at which it helps, and what it has done there.
+    help: Option<Help>,
 }
+
+/// How far a liar has come that helps to prepare blocks, and then is silent.
+#[derive(Clone, Copy)]
+struct Help {
+    place: (u64, Height),
+    /// Rounds in which it still helps.
+    left: u64,
+    /// The last round in which it did.
+    round: Option<u64>,
+}
+
+/// Rounds of a height in which a liar helps at most.
+const ROUNDS_OF_HELP: u64 = 3;
 
 impl Conduct {
     /// Honest so far.
@@ -45,6 +60,7 @@ impl Conduct {
     /// From now on it follows the rules, or says nothing; a twin says nothing.
     pub fn behave(&mut self, silent: bool) {
         self.until.clear();
+        self.help = None;
         self.side = u64::MAX;
         self.mute = silent || self.twin;
     }
@@ -106,6 +122,13 @@ impl World<'_> {
         {
             conduct.own = Some(block.clone());
         }
+        if let Some(told) = self.help(slot, recipients, &wire) {
+            for (to, wire) in told {
+                self.say(slot, to, wire);
+            }
+            return;
+        }
+        let conduct = self.slots[slot].liar.as_mut().expect("a liar");
         let told = |class| conduct.tells(class, now);
         let some = told(Class::SelectiveSilence) || told(Class::Twins);
         let heard: Vec<usize> =
@@ -136,6 +159,54 @@ impl World<'_> {
             }
             self.repeat_with_other_signatures(slot, to, &wire);
         }
+    }
+
+    /// What is told in place of a vote while the liar helps at its height: a proposal goes to all
+    /// but one, a prepare to one only, a round change forgets what was prepared, commits are kept
+    /// back, and so is all that follows the last round of help. `None`: it does not help.
+    fn help(
+        &mut self,
+        slot: usize,
+        recipients: &[usize],
+        wire: &Wire,
+    ) -> Option<Vec<(usize, Wire)>> {
+        let Wire::Engine { epoch, vote: Some(vote), body: Body::Pbft(body) } = wire else {
+            return None;
+        };
+        let Position { height, round, .. } = vote.vote.position;
+        let place = (*epoch, height);
+        let conduct = self.slots[slot].liar.as_mut().expect("a liar");
+        if conduct.help.is_none_or(|help| help.place != place) {
+            let begins = conduct.tells(Class::HelpAndLeave, self.now);
+            let left = 1 + (conduct.side ^ height.0) % ROUNDS_OF_HELP;
+            conduct.help = begins.then_some(Help { place, left, round: None });
+        }
+        let side = conduct.side;
+        let help = conduct.help.as_mut()?;
+        let counts =
+            matches!(body, pbft::Message::Prepare) && help.round.is_none_or(|it| it < round);
+        if counts && help.left > 0 {
+            (help.left, help.round) = (help.left - 1, Some(round));
+        }
+        let over = help.left == 0 && help.round.is_none_or(|last| last < round);
+        let honest = recipients.iter().filter(|to| self.slots[**to].liar.is_none()).copied();
+        let mut honest: Vec<usize> = honest.collect();
+        if over || honest.is_empty() {
+            return Some(Vec::new());
+        }
+        let turn = side.rotate_left((height.0 ^ round * 7) as u32 & 63) % honest.len() as u64;
+        honest.rotate_left(turn as usize);
+        let (told, wire) = match body {
+            pbft::Message::Proposal { .. } => (&honest[1..], wire.clone()),
+            pbft::Message::Prepare => (&honest[1..honest.len().min(2)], wire.clone()),
+            pbft::Message::Commit => (&honest[..0], wire.clone()),
+            pbft::Message::RoundChange { .. } => {
+                let vote = Vote { hash: B256::ZERO, context: B256::ZERO, ..vote.vote };
+                let body = pbft::Message::RoundChange { prepared: None };
+                (&honest[..], self.engine_message(slot, *epoch, vote, body)?)
+            }
+        };
+        Some(told.iter().map(|to| (*to, wire.clone())).collect())
     }
 
     fn say(&mut self, slot: usize, to: usize, wire: Wire) {

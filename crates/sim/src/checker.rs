@@ -278,8 +278,15 @@ impl Checker {
             return Ok(());
         }
         let Some(host) = &it.host else { return Ok(()) };
-        let stored = host.reader().block(vote.hash).map_err(|e| ("S7", e.to_string()))?;
-        let header = stored.map(|stored| stored.block.header.inner().clone());
+        let header = match host.reader().block(vote.hash) {
+            Ok(stored) => stored.map(|stored| stored.block.header.inner().clone()),
+            // Power was lost in an operation of its disk, and the node does not know it yet.
+            Err(_) if it.disk.stopped() => match header_of(vote.hash, slots) {
+                None => return Ok(()),
+                found => found,
+            },
+            Err(error) => return Err(("S7", error.to_string())),
+        };
         let durable = &mut self.watched[slot].durable;
         match header {
             Some(header) if durable.holds(&it.disk, vote.hash, &header) => Ok(()),

@@ -63,6 +63,8 @@ classes! {
     Star = "star",
     /// Everybody reaches his neighbours only.
     Chain = "chained links",
+    /// Whoever begins to lead is cut off or killed, and the one before comes back.
+    CutLeader = "new leader cut off",
     /// Clocks are off.
     ClockOffset = "clock offset",
     /// Clocks run fast or slow.
@@ -73,6 +75,9 @@ classes! {
     Silent = "silent member",
     /// A liar says nothing to some.
     SelectiveSilence = "selective silence",
+    /// A liar helps one node to see a block prepared, in one round after the other, and then says
+    /// nothing more at that height.
+    HelpAndLeave = "help to prepare, then silence",
     /// A liar proposes two blocks.
     EquivocatingProposer = "equivocating proposer",
     /// A liar votes for two blocks.
@@ -111,6 +116,7 @@ impl Class {
             _ if scenario.adversary == Adversary::Third => {
                 matches!(self, Self::Twins | Self::EquivocatingVoter | Self::Partition)
             }
+            Self::CutLeader => scenario.is_agreement(),
             Self::LongPartition => scenario.topology == Topology::Long,
             _ if self.is_byzantine() => scenario.adversary == Adversary::Minority,
             // After a long partition the branches must meet, or the class shows nothing.

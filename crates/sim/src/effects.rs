@@ -59,8 +59,12 @@ impl World<'_> {
         let verdict = self.checker.said(slot, &self.slots, &again);
         self.judge(slot, verdict);
         let wire = Arc::new(again);
-        for other in recipients {
+        let (heard, blow) = self.waylay(slot, &wire, recipients);
+        for other in heard {
             self.transmit(slot, other, &wire);
+        }
+        if let Some(blow) = blow {
+            self.bring_down(slot, blow);
         }
     }
 

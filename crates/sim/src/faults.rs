@@ -14,6 +14,8 @@ use landfall_types::Kind;
 const TRAP: Moment = 20_000;
 /// Traps that are set at once.
 const TRAPS: usize = 2;
+/// How much longer than another fault an ambush for leaders lasts.
+const AMBUSH: Moment = 20_000;
 
 impl World<'_> {
     /// Draws a fault and brings it about.
@@ -51,6 +53,11 @@ impl World<'_> {
             Class::Loss | Class::Delay | Class::Duplication | Class::Reorder => {
                 self.change_weather(class);
                 true
+            }
+            // It takes several elections until the leaders' blocks meet.
+            Class::CutLeader => {
+                self.lie_in_wait(until + AMBUSH);
+                false
             }
             Class::LongPartition if self.now < self.whole_from => false,
             Class::Partition
@@ -277,6 +284,7 @@ impl World<'_> {
     /// Everything is mended: network, clocks, disks; all nodes run; the lies stop.
     pub(crate) fn heal(&mut self) {
         self.network.heal();
+        self.end_ambush();
         let long = self.scenario.topology == Topology::Long;
         if !long {
             self.network.weather = Weather::FAIR;

@@ -12,6 +12,7 @@
 //! Inside a history nothing reads a clock, starts a thread, or iterates in an order that may
 //! differ.
 
+mod ambush;
 mod audit;
 mod byzantine;
 mod checker;

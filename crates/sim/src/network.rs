@@ -33,6 +33,8 @@ pub(crate) struct Network {
     pub weather: Weather,
     cut_until: Vec<Moment>,
     flapping: Vec<Option<Flapping>>,
+    /// Until when nothing of a slot is heard, and until when it hears nothing.
+    isolated: Vec<(Moment, Moment)>,
 }
 
 #[derive(Clone, Copy)]
@@ -46,7 +48,14 @@ impl Network {
     /// All links whole.
     pub fn new(slots: usize, random: Random, weather: Weather) -> Self {
         let links = slots * slots;
-        Self { slots, random, weather, cut_until: vec![0; links], flapping: vec![None; links] }
+        Self {
+            slots,
+            random,
+            weather,
+            cut_until: vec![0; links],
+            flapping: vec![None; links],
+            isolated: vec![(0, 0); slots],
+        }
     }
 
     /// When the copies of a message that is sent now arrive; none if it is lost.
@@ -70,7 +79,10 @@ impl Network {
         let link = from * self.slots + to;
         let flaps =
             |it: &Flapping| now < it.until && ((now + it.phase) / it.period).is_multiple_of(2);
-        now < self.cut_until[link] || self.flapping[link].as_ref().is_some_and(flaps)
+        now < self.cut_until[link]
+            || now < self.isolated[from].0
+            || now < self.isolated[to].1
+            || self.flapping[link].as_ref().is_some_and(flaps)
     }
 
     /// Cuts the way from a slot to another.
@@ -98,10 +110,21 @@ impl Network {
         }
     }
 
+    /// Nobody hears a slot any more; if it is deaf, it hears nobody either.
+    pub fn isolate(&mut self, slot: usize, deaf: bool, until: Moment) {
+        self.isolated[slot] = (until, if deaf { until } else { 0 });
+    }
+
+    /// Undoes [`Self::isolate`].
+    pub fn join(&mut self, slot: usize) {
+        self.isolated[slot] = (0, 0);
+    }
+
     /// Mends every link, and the weather.
     pub fn heal(&mut self) {
         self.cut_until.fill(0);
         self.flapping.fill(None);
+        self.isolated.fill((0, 0));
         self.weather = Weather::FAIR;
     }
 }
@@ -133,6 +156,19 @@ mod tests {
         assert!(!passes(0, 1) && !passes(1, 0) && !passes(2, 0) && passes(1, 2) && passes(2, 1));
         network.heal();
         assert!(!network.is_cut(10, 0, 1));
+    }
+
+    #[test]
+    fn an_isolated_slot_is_not_heard_and_hears_unless_it_is_deaf() {
+        let mut network = network(CALM);
+        network.isolate(1, false, 100);
+        network.isolate(2, true, 100);
+        let passes = |network: &Network, from, to| !network.is_cut(10, from, to);
+        assert!(!passes(&network, 1, 0) && passes(&network, 0, 1));
+        assert!(!passes(&network, 2, 0) && !passes(&network, 0, 2));
+        network.join(1);
+        assert!(passes(&network, 1, 0) && !passes(&network, 1, 2));
+        assert!(!network.is_cut(100, 2, 0));
     }
 
     #[test]

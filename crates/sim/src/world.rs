@@ -1,6 +1,7 @@
 //! One history: nodes, what lies between them, and what happens to them, on one thread and from
 //! one seed.
 
+use crate::ambush::Ambush;
 use crate::byzantine::Conduct;
 use crate::checker::Checker;
 use crate::class::Class;
@@ -126,6 +127,7 @@ pub(crate) struct World<'a> {
     pub lies: Random,
     clients: Random,
     pub traps: Vec<Trap>,
+    pub ambush: Ambush,
     /// Until then executing and building do not end.
     pub stalled_until: Moment,
     /// Not before this is the network parted for long again.
@@ -170,6 +172,7 @@ impl<'a> World<'a> {
             violation: None,
             whole_from: 0,
             traps: Vec::new(),
+            ambush: Ambush::default(),
             stalled_until: 0,
             now: 0,
             phase: Phase::Faulty,
