@@ -7,6 +7,7 @@ mod banner;
 mod bench;
 mod clock;
 mod commands;
+mod config;
 mod controls;
 mod duration;
 mod failure;
@@ -42,6 +43,7 @@ enum Command {
     Sim(commands::sim::Args),
     Keys(commands::keys::Args),
     Genesis(Box<commands::genesis::Args>),
+    Config(Box<commands::config::Args>),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => commands::sim::run(&args),
         Command::Keys(args) => commands::keys::run(&args),
         Command::Genesis(args) => commands::genesis::run(&args),
+        Command::Config(args) => commands::config::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,7 +21,9 @@ pub use block::{
     Block, BlockError, Body, Extension, Receipt, Transaction, transaction_hash, transaction_type,
 };
 pub use committee::{Committee, CommitteeError, Member, NodeId, Weight};
-pub use consensus_config::{ConsensusConfig, NodeKey, NodeKeyError, Validator};
+pub use consensus_config::{
+    ConsensusConfig, NodeKey, NodeKeyError, Validator, check_host_and_port,
+};
 pub use epoch::{
     Anchor, Epoch, Kind, Params, PbftParams, PowParams, RaftParams, Schedule, SoloParams, Term,
 };

@@ -1,6 +1,7 @@
 //! One file per command: its flags, and what it does.
 
 pub mod bench;
+pub mod config;
 pub mod db;
 pub mod dev;
 pub mod export;

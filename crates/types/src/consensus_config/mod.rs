@@ -18,7 +18,7 @@ pub(crate) mod section;
 mod tests;
 mod validator;
 
-pub use validator::{NodeKey, NodeKeyError, Validator};
+pub use validator::{NodeKey, NodeKeyError, Validator, check_host_and_port};
 
 use crate::{
     ChainSpec, Committee, CommitteeError, FeeRules, Fork, GenesisError, Kind, Member, Params,

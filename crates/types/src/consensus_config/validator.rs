@@ -95,7 +95,7 @@ impl Validator {
         }
         let address = section.text("address")?.map(str::to_owned);
         if let Some(address) = &address {
-            check_address(address).map_err(|reason| section.invalid("address", reason))?;
+            check_host_and_port(address).map_err(|reason| section.invalid("address", reason))?;
         }
         let name = section.text("name")?.map(str::to_owned);
         if let Some(name) = &name {
@@ -122,8 +122,9 @@ impl Validator {
     }
 }
 
-/// `host:port` with a host name, an IPv4 address, or an IPv6 address in brackets.
-fn check_address(address: &str) -> Result<(), String> {
+/// Checks `host:port` with a host name, an IPv4 address, or an IPv6 address in brackets; the error
+/// says what is wrong.
+pub fn check_host_and_port(address: &str) -> Result<(), String> {
     let wrong = |reason| Err(format!("`{address}` {reason}, expected one like 10.0.0.1:30303"));
     let Some((host, port)) = address.rsplit_once(':') else { return wrong("has no port") };
     if port.parse::<u16>().map_or(true, |port| port == 0) {
@@ -169,11 +170,11 @@ mod tests {
     #[test]
     fn addresses_have_a_host_and_a_port() {
         for good in ["10.0.0.1:30303", "node-1.example.org:1", "[::1]:65535", "localhost:80"] {
-            assert_eq!(check_address(good), Ok(()), "{good}");
+            assert_eq!(check_host_and_port(good), Ok(()), "{good}");
         }
         for wrong in ["", "host", "host:", "host:0", "host:65536", ":1", "::1:80", "a b:1", "[]:1"]
         {
-            let error = check_address(wrong).unwrap_err();
+            let error = check_host_and_port(wrong).unwrap_err();
             assert!(error.starts_with(&format!("`{wrong}`")), "{error}");
         }
     }
