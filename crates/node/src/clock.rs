@@ -4,12 +4,20 @@
 //! nothing here depends on when it runs. A block's time is strictly later than its parent's; since
 //! it counts milliseconds, a thousand blocks in one second do not push the chain ahead of the wall.
 
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Moves the wall clock of this process, in milliseconds: for tests of nodes whose clocks differ.
+const OFFSET_VARIABLE: &str = "LANDFALL_CLOCK_OFFSET_MS";
 
 /// The wall clock now.
 pub fn wall() -> u64 {
+    static OFFSET: LazyLock<i64> = LazyLock::new(|| {
+        let text = std::env::var(OFFSET_VARIABLE).ok();
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    });
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).saturating_add_signed(*OFFSET)
 }
 
 /// The chain's clock.

@@ -22,7 +22,8 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 pub fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let fits = units.into_iter().find(|(_, unit)| milliseconds > 0 && milliseconds % unit == 0);
+    let fits =
+        units.into_iter().find(|(_, unit)| milliseconds > 0 && milliseconds.is_multiple_of(*unit));
     let (name, unit) = fits.unwrap_or(("ms", 1));
     format!("{}{name}", milliseconds / unit)
 }
