@@ -30,8 +30,8 @@ pub struct Args {
     /// The engine [default: pbft]
     #[arg(long, value_enum)]
     consensus: Option<Consensus>,
-    /// The least time between two blocks, for proof of work the mean one, such as 500ms or 2s
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    /// The least time between two blocks, for proof of work the mean one: seconds, or 500ms, 2s
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_or_seconds)]
     block_time: Option<Duration>,
     /// Makes blocks without transactions too (pbft, raft)
     #[arg(long)]
