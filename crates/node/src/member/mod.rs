@@ -12,6 +12,7 @@
 mod driver;
 mod link;
 mod mining;
+mod node_door;
 mod observer;
 mod spread;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod voting;
 mod workers;
 
+pub use node_door::MemberDoor;
 pub use observer::Observer;
 
 use crate::clock::wall;
