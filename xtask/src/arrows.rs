@@ -126,7 +126,13 @@ const ABSENCES: &[Absence] = &[
     Absence {
         under: &["crates"],
         except: &["crates/network/src"],
-        words: &["libp2p_core", "libp2p_gossipsub", "libp2p_identity", "libp2p_noise", "libp2p_swarm"],
+        words: &[
+            "libp2p_core",
+            "libp2p_gossipsub",
+            "libp2p_identity",
+            "libp2p_noise",
+            "libp2p_swarm",
+        ],
         why: "only network names libp2p",
     },
     Absence {
