@@ -186,6 +186,9 @@ fn a_port_in_use_is_told_with_the_way_out() {
     assert!(text.contains("for metrics and health") && text.contains("another port"), "{text}");
 }
 
+/// The exit code of `landfall doctor`, and what it printed.
+type Diagnosis = (Option<i32>, String);
+
 /// `landfall up`, stopped when dropped.
 struct Up {
     child: Child,
@@ -219,7 +222,7 @@ impl Up {
         Self { child, nodes }
     }
 
-    fn doctor(&self) -> (Option<i32>, String) {
+    fn doctor(&self) -> Diagnosis {
         let urls = self.nodes.iter().flat_map(|(url, _)| ["--rpc", url]);
         let output = landfall(&["doctor"].into_iter().chain(urls).collect::<Vec<_>>());
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -237,7 +240,7 @@ impl Drop for Up {
 fn doctor_and_metrics_name_the_validator_that_was_killed() {
     let directory = Directory::new("ops-up");
     let up = Up::start(&directory.join("network"));
-    let until = |what: &str, well: &dyn Fn(&(Option<i32>, String)) -> bool| {
+    let until = |what: &str, well: &dyn Fn(&Diagnosis) -> bool| {
         let begun = Instant::now();
         loop {
             let found = up.doctor();
@@ -252,9 +255,8 @@ fn doctor_and_metrics_name_the_validator_that_was_killed() {
     assert!(text.contains("a quorum is up: weight 4 of 4, 3 needed"), "{text}");
     let (url, pid) = &up.nodes[3];
     assert!(Command::new("kill").args(["-9", pid]).status().expect("kill exists").success());
-    let missing = |(code, text): &(Option<i32>, String)| {
-        *code == Some(1) && text.contains("is missing: last heard")
-    };
+    let missing =
+        |(code, text): &Diagnosis| *code == Some(1) && text.contains("is missing: last heard");
     let text = until("one is missing", &missing);
     assert!(text.contains(&format!("{url}: does not answer")), "{text}");
     assert!(text.contains("weight 3 of 4, 3 needed; not one more may fail"), "{text}");

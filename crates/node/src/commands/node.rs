@@ -19,7 +19,7 @@ use landfall_types::{ConsensusConfig, Kind};
 use landfall_wallet::{Keyring, Signer};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -273,7 +273,7 @@ fn announce(
     consensus: &ConsensusConfig,
     chain_id: u64,
     key: PeerKey,
-    directory: &PathBuf,
+    directory: &Path,
 ) {
     let view = member.observer.view();
     let head = member.reader.head();

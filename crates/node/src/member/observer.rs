@@ -156,10 +156,10 @@ impl Observer {
             seen.members.entry(from).or_default().heard = Some(now);
         }
         match wire {
-            Wire::Status { finalized, .. } => {
-                if seen.claimed.len() < KNOWN || seen.claimed.contains_key(&from) {
-                    seen.claimed.insert(from, *finalized);
-                }
+            Wire::Status { finalized, .. }
+                if seen.claimed.len() < KNOWN || seen.claimed.contains_key(&from) =>
+            {
+                seen.claimed.insert(from, *finalized);
             }
             // Its signature has not been looked at, but it speaks for the peer alone.
             Wire::Engine { vote: Some(vote), .. } if vote.signer == from => {

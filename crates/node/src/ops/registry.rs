@@ -153,12 +153,6 @@ impl Histogram {
     pub fn time(&self, took: Duration) {
         self.observe(took.as_secs_f64());
     }
-
-    /// Values so far.
-    #[cfg(test)]
-    pub fn count(&self) -> u64 {
-        self.counts.iter().map(|count| count.load(Relaxed)).sum()
-    }
 }
 
 impl Metric for Histogram {
