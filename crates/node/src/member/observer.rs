@@ -183,9 +183,10 @@ impl Observer {
         }
     }
 
-    /// A member lied.
+    /// A member lied: said aloud even where nobody logs.
     pub(super) fn evidence(&self, evidence: &Evidence) {
         let (member, epoch) = evidence.accused();
+        eprintln!("a member has lied: {member} in epoch {epoch}, height {}", evidence.height());
         tracing::error!(%member, epoch, ?evidence, "a member has lied; here is the proof");
     }
 
