@@ -191,7 +191,7 @@ impl Observer {
         }
     }
 
-    /// A member lied.
+    /// A member lied: said aloud even where nobody logs.
     pub(super) fn evidence(&self, evidence: &Evidence) {
         let (member, epoch) = evidence.accused();
         metrics().consensus.evidence.increment();
