@@ -6,9 +6,9 @@
 #[cfg(test)]
 mod arrows;
 mod conformance;
-mod crash;
 mod dependencies;
 mod metadata;
+mod processes;
 mod scale;
 mod stages;
 
@@ -50,6 +50,9 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Let processes, disks, links and clocks of networks fail under load, and check that nothing
+    /// acknowledged is lost and that they go on.
+    Chaos(processes::Chaos),
     /// Check the licences and sources of every dependency.
     Dependencies,
 }
@@ -61,7 +64,8 @@ fn main() -> ExitCode {
         }
         Task::Stages(arguments) => exit(stages::run(&arguments)),
         Task::Scale(arguments) => exit(scale::run(&arguments)),
-        Task::Crash { rounds, seed } => exit(crash::run(rounds, seed)),
+        Task::Crash { rounds, seed } => exit(processes::crash(rounds, seed)),
+        Task::Chaos(chaos) => exit(processes::chaos(&chaos)),
         Task::Dependencies => exit(dependencies::run()),
     }
 }

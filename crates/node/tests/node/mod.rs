@@ -184,9 +184,15 @@ pub fn quantity(value: &Value) -> u64 {
 
 /// One request over a connection of its own.
 pub fn post(address: &str, body: &Value) -> std::io::Result<Value> {
+    exchange(address, body, PATIENCE)
+}
+
+/// One request over a connection of its own; an error if nothing comes for so long.
+pub fn exchange(address: &str, body: &Value, limit: Duration) -> std::io::Result<Value> {
     let body = body.to_string();
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     write!(
         stream,
         "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
