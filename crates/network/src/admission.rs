@@ -4,7 +4,9 @@
 //! Two nodes that dial each other at once would hold two connections. The node with the lower key
 //! decides: it welcomes one handshake with a peer at a time, the other node takes what is welcomed.
 //! A connection older than a handshake may last is no simultaneous dial, so a newer one replaces it:
-//! a peer dials again only when it has lost the old one.
+//! a peer dials again only when it has lost the old one. The old one is closed and forgotten before
+//! the new one begins: gossipsub tells its topics on the first of overlapping connections alone, and
+//! a peer that restarted would never hear them.
 
 use crate::config::{Config, Limits};
 use crate::event::{Direction, Offence};
@@ -20,6 +22,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+/// How often a new connection looks whether the one that it replaces is forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A peer at the end of its handshake.
 #[derive(Debug, Clone)]
@@ -37,11 +42,16 @@ struct Record {
     since: Instant,
     /// Whether libp2p has reported the connection.
     claimed: bool,
+    /// Dropped to close the connection at once.
+    evict: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
 struct State {
     seats: BTreeMap<u64, Record>,
+    /// Peers whose connection libp2p has reported and not yet reported closed, and whether a newer
+    /// one replaces it.
+    connected: BTreeMap<PeerKey, bool>,
     pending: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
     next: u64,
     static_keys: BTreeSet<PeerKey>,
@@ -63,6 +73,8 @@ pub(crate) struct Admission {
 pub(crate) struct Seat {
     admission: Arc<Admission>,
     number: u64,
+    /// Ends when the connection must close.
+    pub evicted: oneshot::Receiver<()>,
 }
 
 impl Drop for Seat {
@@ -95,6 +107,7 @@ impl Admission {
             limits: config.limits.clone(),
             state: Mutex::new(State {
                 seats: BTreeMap::new(),
+                connected: BTreeMap::new(),
                 pending: BTreeMap::new(),
                 next: 0,
                 static_keys: config.static_peers.iter().map(|peer| peer.key).collect(),
@@ -175,8 +188,10 @@ impl Admission {
         }
         let number = state.next;
         state.next += 1;
-        state.seats.insert(number, Record { arrival, since: now, claimed: false });
-        Ok(Seat { admission: Arc::clone(self), number })
+        let (evict, evicted) = oneshot::channel();
+        let record = Record { arrival, since: now, claimed: false, evict: Some(evict) };
+        state.seats.insert(number, record);
+        Ok(Seat { admission: Arc::clone(self), number, evicted })
     }
 
     fn check_key(&self, key: &PeerKey) -> Result<(), Refusal> {
@@ -219,12 +234,46 @@ impl Admission {
         Ok(())
     }
 
-    /// What the handshake learnt of the connection that libp2p now reports.
+    /// Closes an older connection of a peer that was welcomed again, and waits until it is
+    /// forgotten.
+    pub(crate) async fn supersede(&self, key: &PeerKey) {
+        while self.evict(key) {
+            tokio::time::sleep(FORGET_INTERVAL).await;
+        }
+    }
+
+    /// Has an older connection closed. Says whether there is one.
+    fn evict(&self, key: &PeerKey) -> bool {
+        let mut state = self.state.lock();
+        let Some(replaced) = state.connected.get_mut(key) else { return false };
+        *replaced = true;
+        let old = state.seats.values_mut().filter(|seat| seat.claimed && seat.arrival.key == *key);
+        old.for_each(|seat| drop(seat.evict.take()));
+        true
+    }
+
+    /// What the handshake learnt of the connection that libp2p now reports. `None` if it is closed
+    /// already, or another with this peer is open.
     pub(crate) fn claim(&self, key: &PeerKey) -> Option<Arrival> {
         let mut state = self.state.lock();
+        if state.connected.contains_key(key) {
+            return None;
+        }
         let record = state.seats.values_mut().find(|it| it.arrival.key == *key && !it.claimed)?;
         record.claimed = true;
-        Some(record.arrival.clone())
+        let arrival = record.arrival.clone();
+        state.connected.insert(*key, false);
+        Some(arrival)
+    }
+
+    /// Whether a newer connection is about to replace the one that is open.
+    pub(crate) fn is_replaced(&self, key: &PeerKey) -> bool {
+        self.state.lock().connected.get(key).copied().unwrap_or(false)
+    }
+
+    /// Forgets a claimed connection that libp2p reports closed.
+    pub(crate) fn release(&self, key: &PeerKey) {
+        self.state.lock().connected.remove(key);
     }
 
     /// Adds an offence. Returns how long the peer is banned, if this was one too many.

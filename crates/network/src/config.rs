@@ -16,7 +16,8 @@ pub struct Config {
     /// Where to listen. Port 0 takes a free one; `Network::listening` tells which.
     pub listen: SocketAddr,
     /// Where others are told to find this node. By default the address listened at, or, if that
-    /// names no interface, the address from which others see it come.
+    /// names no interface, the address from which others see it come. Peers tell on only an IP
+    /// address from which they see it come.
     pub external: Option<Endpoint>,
     /// Peers that are always kept connected.
     pub static_peers: Vec<PeerAddress>,

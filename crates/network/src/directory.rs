@@ -4,6 +4,7 @@ use crate::config::Limits;
 use crate::key::{PeerAddress, PeerKey};
 use crate::refusal::Patience;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Addresses that one peer's word may keep in the directory.
@@ -22,6 +23,33 @@ struct Entry {
     next: Instant,
     failures: u32,
     dialling: bool,
+}
+
+/// Whether an address that a peer at `teller` told is worth keeping: an IP address, since a name
+/// would have us ask name servers of its choice, and none nearer to us than the peer itself, since it
+/// would have us knock inside our own network.
+pub(crate) fn is_credible(address: &PeerAddress, teller: IpAddr) -> bool {
+    let told = address.host.parse::<IpAddr>();
+    told.is_ok_and(|told| distance(told) >= distance(teller))
+}
+
+fn distance(ip: IpAddr) -> Option<u8> {
+    let ip = ip.to_canonical();
+    let local = match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    if ip.is_unspecified() || ip.is_multicast() || broadcast {
+        return None;
+    }
+    Some(if ip.is_loopback() {
+        0
+    } else if local {
+        1
+    } else {
+        2
+    })
 }
 
 /// Which peers are worth a dial now.
@@ -234,6 +262,21 @@ mod tests {
         directory.learn(here.clone(), here.key, now);
         assert!(directory.entries.contains_key(&here.key));
         assert_eq!(directory.entries.len(), 2);
+    }
+
+    #[test]
+    fn hearsay_leads_neither_inwards_nor_to_names() {
+        let credible = |told: &str, teller: &str| {
+            let told = PeerAddress { host: told.to_owned(), ..address() };
+            is_credible(&told, teller.parse().expect("an IP address"))
+        };
+        assert!(credible("203.0.113.5", "203.0.113.9") && credible("10.0.0.2", "10.0.0.3"));
+        assert!(credible("127.0.0.1", "127.0.0.1") && credible("203.0.113.5", "10.0.0.3"));
+        assert!(!credible("127.0.0.1", "10.0.0.3") && !credible("::1", "2001:db8::1"));
+        assert!(!credible("10.0.0.2", "203.0.113.9") && !credible("fd00::1", "2001:db8::1"));
+        assert!(!credible("::ffff:10.0.0.2", "203.0.113.9"));
+        assert!(!credible("0.0.0.0", "127.0.0.1") && !credible("255.255.255.255", "127.0.0.1"));
+        assert!(!credible("example.org", "127.0.0.1"));
     }
 
     #[test]

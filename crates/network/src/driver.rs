@@ -256,18 +256,14 @@ impl Driver {
             unreachable!("the handshake lets other keys not pass")
         };
         let Some(arrival) = self.shared.admission.claim(&key) else {
-            // Its connection ended already, while libp2p's report of it was on its way.
             self.swarm.close_connection(connection);
             return;
         };
         self.directory.connected(&key);
-        if let Some(old) = self.sessions.remove(&peer_id) {
-            self.shared.end(&old.peer, "replaced by a newer connection with the same key");
-            self.swarm.close_connection(old.connection);
-        }
         let reserve = || self.shared.events.clone().try_reserve_owned();
         let (Ok(welcome), Ok(farewell)) = (reserve(), reserve()) else {
             tracing::warn!(%key, "connection closed: the host does not take events");
+            self.shared.admission.release(&key);
             self.swarm.close_connection(connection);
             return;
         };
@@ -294,7 +290,8 @@ impl Driver {
         let gossip =
             [limits.gossip_blocks, limits.gossip_transactions].map(|it| Bucket::new(it, now));
         let session = Session { peer, connection, lanes, gossip, slow: None };
-        self.sessions.insert(peer_id, session);
+        let other = self.sessions.insert(peer_id, session);
+        assert!(other.is_none(), "a connection is claimed when the last is released");
     }
 
     fn closed(&mut self, peer_id: PeerId, connection: ConnectionId, why: &str) {
@@ -303,8 +300,10 @@ impl Driver {
             return;
         }
         if let Some(session) = self.sessions.remove(&peer_id) {
+            let key = session.peer.key;
             self.shared.end(&session.peer, why);
-            self.directory.lost(&session.peer.key, Instant::now());
+            self.shared.admission.release(&key);
+            self.directory.lost(&key, Instant::now());
         }
     }
 
@@ -375,6 +374,12 @@ impl Driver {
             return false;
         }
         let bytes = Bytes::from(message.data);
+        // What gossipsub lets pass has room for an envelope, and may have none.
+        if bytes.len() > topic.message_bytes_max() {
+            count(&shared.meters.malformed);
+            shared.penalise(peer, Offence::Malformed, "gossip longer than its topic allows");
+            return false;
+        }
         let cost = u32::try_from(bytes.len() + crate::session::MESSAGE_COST).expect("bounded");
         let Ok(permit) = Arc::clone(&peer.unreleased_gossip).try_acquire_many_owned(cost) else {
             count(&shared.meters.gossip_shed);

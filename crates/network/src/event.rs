@@ -100,7 +100,8 @@ pub enum Direction {
 pub enum Event {
     /// A peer is connected; its handshake agreed.
     Connected(PeerInfo),
-    /// A peer is no longer connected. Comes once after each `Connected`.
+    /// A peer is no longer connected. Comes once after each `Connected`. A message that was on its
+    /// way to the host may still follow.
     Gone {
         /// The peer.
         id: NodeId,

@@ -117,7 +117,10 @@ impl Handshake {
                 let answer = Answer::decode(&receive(io).await?)
                     .map_err(|error| refused(key, Refusal::Protocol(error)))?;
                 match answer.code {
-                    Answer::WELCOME => Ok(seat),
+                    Answer::WELCOME => {
+                        self.admission.supersede(&key).await;
+                        Ok(seat)
+                    }
                     _ => Err(ConnectError::RefusedByPeer { key, answer }),
                 }
             }

@@ -37,9 +37,13 @@ impl NodeKey {
     /// If they are zero or not below the order of the curve.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
         let bytes = Zeroizing::new(bytes);
-        SecretKey::from_slice(bytes.as_slice()).map_err(|_| {
-            KeyError::Key("the node's key".to_owned(), "it is zero or beyond the curve's order")
-        })?;
+        match SecretKey::from_slice(bytes.as_slice()) {
+            Ok(mut secret) => secret.non_secure_erase(),
+            Err(_) => {
+                let why = "it is zero or beyond the curve's order";
+                return Err(KeyError::Key("the node's key".to_owned(), why));
+            }
+        }
         Ok(Self(bytes))
     }
 
@@ -61,8 +65,11 @@ impl NodeKey {
 
     /// The public half.
     pub fn public(&self) -> PeerKey {
-        let secret = SecretKey::from_slice(self.0.as_slice()).expect("checked when it was made");
-        PeerKey(secret.public_key(SECP256K1).serialize())
+        let mut secret =
+            SecretKey::from_slice(self.0.as_slice()).expect("checked when it was made");
+        let public = secret.public_key(SECP256K1);
+        secret.non_secure_erase();
+        PeerKey(public.serialize())
     }
 
     pub(crate) fn identity(&self) -> Keypair {

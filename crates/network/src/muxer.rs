@@ -28,7 +28,8 @@ pub(crate) struct Muxer<C> {
     waiting: VecDeque<Stream>,
     waker: Option<Waker>,
     closing: Option<Pin<Box<Sleep>>>,
-    _seat: Seat,
+    seat: Seat,
+    evicted: bool,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
@@ -37,10 +38,26 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
         config.set_max_num_streams(STREAMS_MAX);
         config.set_max_connection_receive_window(Some(RECEIVE_WINDOW));
         let connection = Connection::new(io, config, mode);
-        Self { connection, waiting: VecDeque::new(), waker: None, closing: None, _seat: seat }
+        Self {
+            connection,
+            waiting: VecDeque::new(),
+            waker: None,
+            closing: None,
+            seat,
+            evicted: false,
+        }
+    }
+
+    /// Whether a newer connection replaces this one: then it ends without ceremony.
+    fn is_evicted(&mut self, cx: &mut Context<'_>) -> bool {
+        self.evicted = self.evicted || Pin::new(&mut self.seat.evicted).poll(cx).is_ready();
+        self.evicted
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, ConnectionError>> {
+        if self.is_evicted(cx) {
+            return Poll::Ready(Err(ConnectionError::Closed));
+        }
         let next = ready!(self.connection.poll_next_inbound(cx));
         Poll::Ready(next.unwrap_or(Err(ConnectionError::Closed)))
     }
@@ -75,6 +92,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamMuxer for Muxer<C
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ConnectionError>> {
+        if self.is_evicted(cx) {
+            return Poll::Ready(Ok(()));
+        }
         let closed = self.connection.poll_close(cx);
         if closed.is_ready() {
             return closed;

@@ -5,6 +5,7 @@
 
 use crate::bucket::Bucket;
 use crate::counters::count;
+use crate::directory::is_credible;
 use crate::event::{Event, Lane, Offence, Permit};
 use crate::outbox::Frame;
 use crate::peer::Peer;
@@ -314,8 +315,10 @@ impl<'a> Reader<'a> {
 
     async fn addresses(&mut self, length: usize) -> Result<(), Cut> {
         let payload = self.read(length).await?;
-        let addresses = decode_addresses(&payload)
+        let mut addresses = decode_addresses(&payload)
             .map_err(|error| Cut::Offence(Offence::Malformed, error.to_string()))?;
+        let teller = self.peer.remote.ip();
+        addresses.retain(|address| is_credible(address, teller));
         let now = Instant::now();
         let soon = self.told.replace(now).is_some_and(|at| now - at < TELL_INTERVAL / 3);
         if soon {

@@ -97,6 +97,8 @@ impl Shared {
     /// Ends a peer: from now on it is gone. Its session notices and has the connection closed.
     pub(crate) fn end(&self, peer: &Arc<Peer>, why: &str) {
         let Some(farewell) = peer.farewell.lock().take() else { return };
+        let replaced = self.admission.is_replaced(&peer.key);
+        let why = if replaced { "replaced by a newer connection with the same key" } else { why };
         let mut peers = self.peers.write();
         if peers.get(&peer.id).is_some_and(|other| Arc::ptr_eq(other, peer)) {
             peers.remove(&peer.id);

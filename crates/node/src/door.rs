@@ -5,6 +5,7 @@
 //! whoever makes blocks is told that there is work. On a node of a network, what came in here is
 //! spread to the peers as well.
 
+use crate::ops::metrics;
 use crate::signatures::Signatures;
 use alloy_primitives::TxHash;
 use landfall_chain::pool::{Pool, PoolError, Recovered};
@@ -37,6 +38,7 @@ impl Shared {
 
     /// Tells subscribers of a new fork choice, and of transactions that it made executable.
     pub fn tell(&self, Adopted { removed, added }: Adopted, promoted: &[TxHash]) {
+        metrics().adopted(&removed, &added);
         if self.events.receiver_count() == 0 {
             return;
         }
@@ -108,8 +110,9 @@ impl Door {
             }
             Ok(added.hash)
         };
-        let outcomes = transactions.into_iter().map(&mut one).collect();
+        let outcomes: Vec<_> = transactions.into_iter().map(&mut one).collect();
         drop(pool);
+        outcomes.iter().for_each(|outcome| metrics().pool.offered(outcome));
         if executable {
             self.shared.work.notify_one();
         }

@@ -18,6 +18,18 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+/// The same, or a number alone: seconds, as anvil takes them.
+pub fn parse_or_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        // Infinity and what is no number are in no range.
+        Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => {
+            Ok(Duration::from_millis((seconds * 1_000.0).round() as u64))
+        }
+        Ok(_) => Err("give at least 0.001 and at most 86400 seconds".into()),
+        Err(_) => parse(text),
+    }
+}
+
 /// As [`parse`] reads it, in the largest unit that loses nothing.
 pub fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
@@ -45,6 +57,16 @@ mod tests {
             let duration = parse(text).unwrap();
             assert_eq!(duration.as_millis(), milliseconds);
             assert_eq!(show(duration), text);
+        }
+    }
+
+    #[test]
+    fn a_number_alone_is_seconds_where_that_is_allowed() {
+        for (text, milliseconds) in [("0.5", 500), ("2", 2_000), ("20ms", 20)] {
+            assert_eq!(parse_or_seconds(text).unwrap().as_millis(), milliseconds, "{text}");
+        }
+        for wrong in ["0", "-1", "inf", "NaN", "1e9", "soon"] {
+            assert!(parse_or_seconds(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -17,6 +17,11 @@ impl Failure {
         Self { code: 1, message: message.to_string() }
     }
 
+    /// With an exit code of the command's own.
+    pub fn with_code(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
     /// The store failed (`EX_IOERR` of sysexits.h); what was acknowledged is safe.
     pub fn storage(message: impl fmt::Display) -> Self {
         Self { code: 74, message: message.to_string() }

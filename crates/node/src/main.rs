@@ -9,6 +9,7 @@ mod clock;
 mod commands;
 mod config;
 mod controls;
+mod doctor;
 mod door;
 mod duration;
 mod failure;
@@ -16,7 +17,9 @@ mod genesis;
 mod host;
 mod key_files;
 mod keys;
+mod logging;
 mod member;
+mod ops;
 mod password;
 mod sealer;
 mod secret_file;
@@ -46,6 +49,7 @@ enum Command {
     Export(commands::export::Args),
     Db(commands::db::Args),
     Bench(Box<commands::bench::Args>),
+    Doctor(commands::doctor::Args),
     Sim(commands::sim::Args),
     Keys(commands::keys::Args),
     Genesis(Box<commands::genesis::Args>),
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Db(args) => commands::db::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Sim(args) => commands::sim::run(&args),
         Command::Keys(args) => commands::keys::run(&args),
         Command::Genesis(args) => commands::genesis::run(&args),

@@ -15,7 +15,7 @@ use crate::host::{Switches, Task};
 use landfall_chain::{Adopted, ChainReader, FlushDone, ImportError, Mark, Patch};
 use landfall_replica::{Done, Effect, Event as Input, Halt, Job, KeySigner, Replica};
 use landfall_types::{
-    Block, Committee, Extension, Height, Params, Schedule, SoloParams, StateError, Term, Time,
+    Block, Committee, Height, Params, Schedule, SoloParams, StateError, Term, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -474,6 +474,5 @@ pub fn milliseconds(seconds: u64) -> Result<u64, Trouble> {
 
 /// When a block was sealed, in milliseconds.
 pub fn parent_time(block: &Block) -> u64 {
-    let seconds = block.header.timestamp.saturating_mul(1_000);
-    Extension::from_bytes(&block.extension).map_or(seconds, |extension| extension.milliseconds)
+    block.time().0
 }

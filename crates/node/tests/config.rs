@@ -31,7 +31,7 @@ impl Home {
         home.write(
             "node.toml",
             "genesis = \"genesis.json\"\n[keys]\nvalidator = \"alpha/validator.json\"\n\
-             password_file = \"password\"\nnode = \"alpha/node.key\"\n",
+             node = \"alpha/node.key\"\n",
         );
         home.private("password");
         home
@@ -61,12 +61,12 @@ impl Home {
         self.run(&args);
     }
 
-    /// The binary in the directory, so that paths are relative to it.
-    fn landfall(&self, args: &[&str]) -> (bool, String) {
+    /// The binary in the directory, so that paths are relative to it, with a variable set to `json`.
+    fn landfall(&self, args: &[&str], variable: &str) -> (bool, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_landfall"))
             .args(args)
             .current_dir(self.directory.join(""))
-            .env("LANDFALL_LOG_FORMAT", "json")
+            .env(variable, "json")
             .output()
             .expect("the binary starts");
         let text = [output.stdout, output.stderr].concat();
@@ -74,13 +74,18 @@ impl Home {
     }
 
     fn run(&self, args: &[&str]) {
-        let (good, text) = self.landfall(args);
+        let (good, text) = self.landfall(args, "LANDFALL_LOG_FORMAT");
         assert!(good, "{args:?}: {text}");
     }
 
     /// What `config check` prints, and whether it is content.
     fn check(&self, more: &[&str]) -> (bool, String) {
-        self.landfall(&[&["config", "check", "--config", "node.toml"], more].concat())
+        self.check_with(more, "LANDFALL_LOG_FORMAT")
+    }
+
+    fn check_with(&self, more: &[&str], variable: &str) -> (bool, String) {
+        let args = [&["config", "check", "--config", "node.toml"], more].concat();
+        self.landfall(&args, variable)
     }
 
     /// Flags that must make an error of the check, and what it must say.
@@ -94,8 +99,9 @@ impl Home {
 #[test]
 fn files_that_fit_together_pass_and_those_that_do_not_are_named() {
     let home = Home::new("config-check");
-    let (good, output) = home.check(&[]);
+    let (good, output) = home.check(&["--keys-password-file", "password"]);
     assert!(good, "{output}");
+    assert!(output.contains(", it opens"), "{output}");
     assert!(output.contains("validator alpha of the genesis, with its node key"), "{output}");
     assert!(output.contains("raft with 2 validators"), "{output}");
     assert!(!output.contains("warning"), "{output}");
@@ -141,7 +147,10 @@ fn what_would_run_and_should_be_looked_at_is_a_warning() {
     let key: serde_json::Value =
         serde_json::from_slice(&std::fs::read(home.path("alpha/public.json")).unwrap()).unwrap();
     let peer = format!("{}@10.0.0.1:1", key["nodeKey"].as_str().unwrap());
-    let (good, output) = home.check(&["--p2p-peers", &peer]);
+    let (good, output) = home.check_with(&["--p2p-peers", &peer], "LANDFALL_RPC_MAXBATCH");
+    let misspelt = "environment (LANDFALL_RPC_MAXBATCH): names no setting; did you mean \
+                    `LANDFALL_RPC_MAX_BATCH`?";
+    assert!(output.contains(misspelt), "{output}");
     assert!(good && output.contains("one of them is this node itself"), "{output}");
 }
 
@@ -164,7 +173,7 @@ fn mistakes_of_the_file_are_told_with_their_lines() {
 fn effective_configuration_is_shown_with_its_sources() {
     let home = Home::new("config-show");
     let show = ["config", "show", "--rpc-max-batch", "7", "--config", "node.toml"];
-    let (good, shown) = home.landfall(&show);
+    let (good, shown) = home.landfall(&show, "LANDFALL_LOG_FORMAT");
     assert!(good, "{shown}");
     let line = |start: &str| {
         let mut lines = shown.lines();

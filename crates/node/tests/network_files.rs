@@ -158,6 +158,7 @@ fn genesis_is_assembled_from_public_parts_and_every_operator_sees_the_same() {
     let made = done(&args);
     assert!(made.contains("4, weight 4; 3 decide, 1 may fail or lie"), "{made}");
     assert!(made.contains("Next: give "), "{made}");
+    assert!(made.contains("weight 1 at 127.0.0.1:"), "{made}");
     let shown = done(&["genesis", "show", &out]);
     for name in ["chain id", "genesis hash", "schedule id"] {
         assert_eq!(value(&shown, name), value(&made, name));

@@ -358,6 +358,7 @@ impl Replica {
         }
         if moved {
             self.prune();
+            self.ask_on(now);
         }
         Ok(())
     }

@@ -68,6 +68,8 @@ pub struct Limits {
     pub recovering: usize,
     /// Blocks in one answer to a range.
     pub range_blocks: u64,
+    /// Bytes of blocks in one answer to a range, if they are more than one.
+    pub range_bytes: usize,
     /// Heights for which votes are kept as evidence.
     pub evidence_window: u64,
 }
@@ -84,6 +86,7 @@ impl Default for Limits {
             invalid_blocks: 1_024,
             recovering: 1_024,
             range_blocks: 64,
+            range_bytes: 8 << 20,
             evidence_window: 128,
         }
     }

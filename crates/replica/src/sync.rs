@@ -7,11 +7,11 @@ use crate::halt::Halt;
 use crate::job::{Effect, Job, Recover, RecoveredDone, Unproven};
 use crate::replica::Replica;
 use crate::wire::{To, Wire};
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Decodable;
 use landfall_chain::StoredBlock;
 use landfall_consensus::{Body, Evidence, FinalityProof, Input, SealedHeader, planted, protocol};
-use landfall_types::{Height, Kind, NodeId, SignedVote, Time};
+use landfall_types::{Height, NodeId, SignedVote, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub(crate) struct Sync {
     recovering: usize,
     /// Not to ask for another range before.
     range_after: Time,
+    /// A peer that said that it is ahead, and how far.
+    ahead: Option<(NodeId, Height)>,
     accused: BTreeSet<(NodeId, u64, Height)>,
     randao: Option<B256>,
 }
@@ -49,6 +51,7 @@ impl Sync {
             proofs: BTreeMap::new(),
             recovering: 0,
             range_after: now,
+            ahead: None,
             accused: BTreeSet::new(),
             randao: None,
         }
@@ -114,6 +117,7 @@ impl Replica {
             Wire::Get(hash) => self.answer_get(from, hash),
             Wire::Status { finalized, head } => {
                 if finalized > self.height(&self.shown.finalized) {
+                    self.sync.ahead = Some((from, finalized));
                     self.ask_range(now, from);
                 }
                 let lottery = !self.epoch().kind().is_agreement();
@@ -277,6 +281,26 @@ impl Replica {
         Wire::Status { finalized: self.height(&self.shown.finalized), head: self.shown.head }
     }
 
+    /// Up to where this node has its branch. In a lottery that is the head, for `finalized` may
+    /// trail it by more than one answer holds; if the peer is on another branch, its first block
+    /// does not stand on ours, and what is below is asked for block by block.
+    fn known_height(&self) -> Height {
+        let agreement = self.epoch().kind().is_agreement();
+        self.height(if agreement { &self.shown.finalized } else { &self.shown.head })
+    }
+
+    /// What a peer that is ahead was asked for is final here: the next part, without waiting for
+    /// its next announcement.
+    pub(crate) fn ask_on(&mut self, now: Time) {
+        let Some((peer, height)) = self.sync.ahead else { return };
+        if height > self.height(&self.shown.finalized) {
+            self.sync.range_after = now;
+            self.ask_range(now, peer);
+        } else {
+            self.sync.ahead = None;
+        }
+    }
+
     /// Asks a peer that is ahead what follows here; not more often than it can be answered.
     fn ask_range(&mut self, now: Time, from: NodeId) {
         let jumped_back = self.sync.range_after > now + self.config.limits.fetch_retry;
@@ -284,7 +308,7 @@ impl Replica {
             return;
         }
         self.sync.range_after = now + self.config.limits.fetch_retry;
-        let after = self.height(&self.shown.finalized);
+        let after = self.known_height();
         self.effects.push(Effect::Send { to: To::One(from), wire: Wire::Range { after } });
     }
 
@@ -304,9 +328,8 @@ impl Replica {
     /// Blocks of one epoch and the newest proof among them, so that the asker can check it with
     /// the committee that it knows.
     fn answer_range(&mut self, from: NodeId, after: Height) -> Result<(), Halt> {
-        let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
         let finalized = self.height(&self.shown.finalized);
-        if after >= finalized {
+        if after >= finalized.max(self.known_height()) {
             return Ok(());
         }
         let first = after.next();
@@ -314,34 +337,72 @@ impl Replica {
             return Ok(());
         };
         let most = Height(after.0.saturating_add(self.config.limits.range_blocks));
-        let mut end = most.min(epoch.last);
-        let mut newest = None;
-        if epoch.kind() == Kind::Pow || epoch.kind() == Kind::Solo {
-            end = end.min(self.height(&self.shown.head));
+        let last = most.min(epoch.last);
+        let (blocks, newest) = if epoch.kind().is_agreement() {
+            self.proven_range(epoch.number, first, last.min(finalized))?
         } else {
-            // The first proof at all, then each that still fits.
-            let (mut at, last) = (first.0, end.min(finalized));
-            while let Some(found) = self.reader.proof_at_or_above(at).map_err(store)? {
-                if found.1 != epoch.number || (newest.is_some() && found.0 > last.0) {
-                    break;
-                }
-                at = found.0 + 1;
-                newest = Some(found);
-            }
-            let Some((number, ..)) = &newest else { return Ok(()) };
-            end = Height(*number);
+            let head = self.height(&self.shown.head);
+            (self.blocks_between(first, last.min(head))?, None)
+        };
+        for stored in blocks {
+            self.send_block(from, &stored);
         }
-        for number in first.0..=end.0 {
-            if let Some(stored) = self.reader.block_at(number).map_err(store)? {
-                self.send_block(from, &stored);
-            }
-        }
-        if let Some((_, _, bytes)) = newest {
+        if let Some(bytes) = newest {
             let proof = FinalityProof::decode(&mut &bytes[..])
                 .map_err(|error| Halt::Store(format!("a finality proof is malformed: {error}")))?;
             self.effects.push(Effect::Send { to: To::One(from), wire: Wire::Proof(proof) });
         }
         Ok(())
+    }
+
+    /// Blocks of an epoch from a height up to one that has a proof, and that proof: the first proof
+    /// at all, then each that still fits.
+    fn proven_range(
+        &self,
+        epoch: u64,
+        first: Height,
+        last: Height,
+    ) -> Result<(Vec<Arc<StoredBlock>>, Option<Bytes>), Halt> {
+        let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
+        let (mut blocks, mut newest, mut at) = (Vec::new(), None, first);
+        while let Some(found) = self.reader.proof_at_or_above(at.0).map_err(store)? {
+            let (number, of, proof) = found;
+            if of != epoch || (newest.is_some() && number > last.0) {
+                break;
+            }
+            let more = self.blocks_between(at, Height(number))?;
+            let fits = self.fits(blocks.iter().chain(&more));
+            if newest.is_some() && !fits {
+                break;
+            }
+            blocks.extend(more);
+            (at, newest) = (Height(number).next(), Some(proof));
+        }
+        if newest.is_none() {
+            blocks.clear();
+        }
+        Ok((blocks, newest))
+    }
+
+    /// Our blocks of some heights, or the first of them that fit into an answer.
+    fn blocks_between(&self, first: Height, last: Height) -> Result<Vec<Arc<StoredBlock>>, Halt> {
+        let mut blocks = Vec::new();
+        for number in first.0..=last.0 {
+            let stored = self.reader.block_at(number);
+            let stored = stored.map_err(|error| Halt::Store(error.to_string()))?;
+            blocks.extend(stored);
+            if !self.fits(&blocks) {
+                break;
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Whether blocks are few enough bytes for an answer.
+    fn fits<'a>(&self, blocks: impl IntoIterator<Item = &'a Arc<StoredBlock>>) -> bool {
+        let bytes: usize =
+            blocks.into_iter().map(|stored| stored.block.ethereum_rlp_length()).sum();
+        bytes <= self.config.limits.range_bytes
     }
 
     /// Wants a block: asks once now, then again until it is here or nobody says so any more.

@@ -405,6 +405,20 @@ fn a_signer_that_is_away_delays_votes_and_stops_nobody() {
     it.check();
 }
 
+/// A node that joins late takes one answer after the other: an announcement for each (one every
+/// 500 ms) would let it fall behind a chain that makes blocks faster than that.
+#[test]
+fn a_node_that_is_far_behind_asks_on_without_an_announcement() {
+    let mut it = settled(cluster::pbft(), 4);
+    it.crash(3, Kept::All);
+    // More than five answers of 64 blocks each.
+    let height = it.finalized(0) + 330;
+    it.expect_final(&[0, 1, 2], height, Span(600_000));
+    it.start(3);
+    it.expect_final(&[3], height, Span(1_100));
+    it.check();
+}
+
 /// Each of these tests fails without the rule that it is for.
 #[cfg(feature = "planted")]
 mod planted {

@@ -58,20 +58,12 @@ fn weight(weight: Weight) -> U128 {
     U128::from(weight.0)
 }
 
-/// When a block was made, in milliseconds.
-fn block_time(stored: &StoredBlock) -> Time {
-    let block = &stored.block;
-    // Chains under Ethereum's rules have no extension, and whole seconds.
-    let whole = block.header.timestamp.saturating_mul(1_000);
-    Time(Extension::from_bytes(&block.extension).map_or(whole, |own| own.milliseconds))
-}
-
 fn block_json(stored: &StoredBlock) -> Value {
     let block = &stored.block;
     json!({
         "number": U64::from(block.number()),
         "hash": block.hash(),
-        "timeMs": milliseconds(block_time(stored)),
+        "timeMs": milliseconds(block.time()),
     })
 }
 
@@ -117,9 +109,11 @@ fn status(api: &Api) -> Outcome<Value> {
         "highest": behind(api).map(U64::from),
         "syncing": behind(api).is_some(),
         "peers": U64::from(node.map_or(0, |node| node.peers().len())),
+        "transactions": U64::from(node.map_or(0, NodeDoor::transactions)),
         "pending": U64::from(pool.pending),
         "queued": U64::from(pool.queued),
         "halted": view.as_ref().and_then(|view| view.halted.clone()),
+        "silent": view.as_ref().and_then(|view| view.silent.clone()),
         "consensus": view.as_ref().map(|view| consensus(view)),
     }))
 }

@@ -43,6 +43,6 @@ pub use api::module;
 pub use doors::{Answer, Backend, ControlError, Controls, Event, Patch, PoolDoor};
 pub use node_door::{
     ConsensusView, Direction, Identity, LastVote, MemberSeen, MemberState, NodeDoor, PeerView,
-    RoundTrace, SILENCE, TracedVote,
+    RoundTrace, SILENCE, TracedVote, credible_height,
 };
-pub use server::{Admin, RpcConfig, ServeError, ServerHandle, serve};
+pub use server::{Admin, Meter, RpcConfig, ServeError, ServerHandle, serve};

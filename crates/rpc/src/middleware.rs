@@ -4,11 +4,13 @@
 use crate::doors::PoolDoor;
 use crate::errors::{self, INTERNAL, METHOD_NOT_FOUND};
 use crate::eth_transactions::decode_parameters;
+use crate::server::Meter;
 use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
 use jsonrpsee::core::server::{BatchResponseBuilder, MethodResponse, ResponsePayload};
 use jsonrpsee::types::{ErrorObjectOwned, Id, Request};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 const SEND: &str = "eth_sendRawTransaction";
 const INVALID_REQUEST: i32 = -32600;
@@ -21,14 +23,33 @@ pub(crate) struct FromWebPage;
 #[derive(Clone)]
 pub(crate) struct Geth<S> {
     inner: S,
-    pool: Arc<dyn PoolDoor>,
-    most: usize,
-    longest: usize,
+    rules: Rules,
+}
+
+/// What the service needs beside the methods.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    /// Where transactions go.
+    pub(crate) pool: Arc<dyn PoolDoor>,
+    /// Requests in one batch.
+    pub(crate) most: usize,
+    /// The longest response, in bytes.
+    pub(crate) longest: usize,
+    /// Who counts the answers.
+    pub(crate) meter: Option<Arc<dyn Meter>>,
+}
+
+impl Rules {
+    fn count(&self, method: &str, response: &MethodResponse, since: Instant) {
+        if let Some(meter) = &self.meter {
+            meter.answered(method, response.as_error_code(), since.elapsed());
+        }
+    }
 }
 
 impl<S> Geth<S> {
-    pub(crate) fn new(inner: S, pool: Arc<dyn PoolDoor>, most: usize, longest: usize) -> Self {
-        Self { inner, pool, most, longest }
+    pub(crate) fn new(inner: S, rules: Rules) -> Self {
+        Self { inner, rules }
     }
 
     /// Decodes the transactions, hands them to the pool at once, and answers each.
@@ -45,7 +66,8 @@ impl<S> Geth<S> {
                 Err(error) => answers.push(Some(error)),
             }
         }
-        let mut outcomes = self.pool.submit_many(transactions).await.into_iter();
+        let begun = Instant::now();
+        let mut outcomes = self.rules.pool.submit_many(transactions).await.into_iter();
         let answer = |(request, refused): (Request<'_>, Option<ErrorObjectOwned>)| {
             let outcome = match refused {
                 Some(error) => Err(error),
@@ -54,14 +76,15 @@ impl<S> Geth<S> {
                     outcome.map_err(errors::refused)
                 }
             };
-            match outcome {
-                Ok(hash) => MethodResponse::response(
-                    request.id,
-                    ResponsePayload::success(hash),
-                    self.longest,
-                ),
+            let response = match outcome {
+                Ok(hash) => {
+                    let payload = ResponsePayload::success(hash);
+                    MethodResponse::response(request.id, payload, self.rules.longest)
+                }
                 Err(error) => MethodResponse::error(request.id, error),
-            }
+            };
+            self.rules.count(SEND, &response, begun);
+            response
         };
         requests.drain(..).zip(answers).map(answer).collect()
     }
@@ -101,13 +124,16 @@ where
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
         let (id, method) = (request.id.clone(), request.method.clone());
-        let inner = self.inner.clone();
+        let (inner, rules) = (self.inner.clone(), self.rules.clone());
         let from_web_page = request.extensions.get::<FromWebPage>().is_some();
         async move {
             if from_web_page && method.starts_with("admin_") {
                 return MethodResponse::error(id, errors::method_not_found(&method));
             }
-            reword(inner.call(request).await, id, &method)
+            let begun = Instant::now();
+            let response = reword(inner.call(request).await, id, &method);
+            rules.count(&method, &response, begun);
+            response
         }
     }
 
@@ -117,7 +143,7 @@ where
             if batch.is_empty() {
                 return invalid_request("empty batch");
             }
-            if batch.len() > service.most {
+            if batch.len() > service.rules.most {
                 return invalid_request("batch too large");
             }
             match service.answer_batch(batch).await {
@@ -142,7 +168,7 @@ where
     /// One after the other, except that neighbouring transactions go to the pool together.
     /// `Err` is the answer in place of a batch that grew too long.
     async fn answer_batch(&self, batch: Batch<'_>) -> Result<MethodResponse, MethodResponse> {
-        let mut answers = BatchResponseBuilder::new_with_limit(self.longest);
+        let mut answers = BatchResponseBuilder::new_with_limit(self.rules.longest);
         let mut sends = Vec::new();
         for entry in batch {
             match entry {

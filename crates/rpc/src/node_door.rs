@@ -5,7 +5,8 @@
 
 use crate::doors::ControlError;
 use alloy_primitives::{B256, Bytes};
-use landfall_types::{Epoch, Height, Kind, NodeId, Span, Step, Time};
+use landfall_types::{Committee, Epoch, Height, Kind, NodeId, Span, Step, Time};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub trait NodeDoor: Send + Sync + 'static {
     fn epoch_at(&self, height: Height) -> Option<Epoch>;
     /// Who this node is.
     fn identity(&self) -> Identity;
+    /// Transactions in blocks that became canonical since the node was started.
+    fn transactions(&self) -> u64;
     /// The peers that are connected.
     fn peers(&self) -> Vec<PeerView>;
     /// The newest rounds, newest first, at most `limit` of them.
@@ -34,7 +37,8 @@ pub trait NodeDoor: Send + Sync + 'static {
     fn add_peer(&self, address: &str) -> Result<bool, ControlError>;
     /// Disconnects, and does not connect again; false if there was no such peer.
     fn remove_peer(&self, address: &str) -> Result<bool, ControlError>;
-    /// Changes what is logged: a level, or a filter as in `LANDFALL_LOG`.
+    /// Changes what is logged: a level, or levels of parts such as
+    /// `warn,landfall=debug`.
     fn set_log_filter(&self, filter: &str) -> Result<(), ControlError>;
 }
 
@@ -86,6 +90,8 @@ pub struct ConsensusView {
     pub describe: String,
     /// Why the node stopped taking part, if it did.
     pub halted: Option<String>,
+    /// Why the node does not vote, if it does not.
+    pub silent: Option<String>,
 }
 
 /// What was last heard of a member.
@@ -168,6 +174,24 @@ impl ConsensusView {
     }
 }
 
+/// The height that is final elsewhere, from what peers claim: the highest that an honest member
+/// claims or exceeds, if less than a third of the weight lies. Where too few members are heard, the
+/// median of all claims.
+pub fn credible_height(committee: &Committee, claims: &BTreeMap<NodeId, Height>) -> Option<Height> {
+    let mut all: Vec<(Height, NodeId)> =
+        claims.iter().map(|(peer, height)| (*height, *peer)).collect();
+    all.sort_unstable_by_key(|claim| Reverse(*claim));
+    let mut weight = 0;
+    for (height, peer) in &all {
+        weight += committee.weight_of(peer).0;
+        if weight >= committee.honest_minimum().0 {
+            return Some(*height);
+        }
+    }
+    // Of an even number the lower one: a lie must not win a tie.
+    all.get(all.len() / 2).map(|(height, _)| *height)
+}
+
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -245,7 +269,7 @@ pub struct TracedVote {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use landfall_types::{Anchor, Committee, Params, PbftParams, RaftParams};
+    use landfall_types::{Anchor, Params, PbftParams, RaftParams};
 
     fn id(n: u8) -> NodeId {
         NodeId::repeat_byte(n)
@@ -296,6 +320,7 @@ mod tests {
             claimed: None,
             describe: String::new(),
             halted: None,
+            silent: None,
         }
     }
 
@@ -331,6 +356,29 @@ mod tests {
         assert_eq!(view.state_of(&id(2)), MemberState::NotVoting);
         view.watched_from = Height(49);
         assert_eq!(view.state_of(&id(2)), MemberState::Up, "it had no chance yet");
+    }
+
+    #[test]
+    fn one_liar_of_four_moves_the_credible_height_nowhere() {
+        let committee = Committee::equal((1..=4).map(id)).unwrap();
+        let claims = |of: &[(u8, u64)]| {
+            of.iter().map(|(n, height)| (id(*n), Height(*height))).collect::<BTreeMap<_, _>>()
+        };
+        let two = claims(&[(2, u64::MAX), (3, 25), (4, 24), (77, u64::MAX)]);
+        assert_eq!(credible_height(&committee, &two), Some(Height(25)), "strangers do not count");
+        let low = claims(&[(2, 0), (3, 25), (4, 24)]);
+        assert_eq!(credible_height(&committee, &low), Some(Height(24)));
+    }
+
+    #[test]
+    fn without_members_the_median_is_credible_and_a_tie_goes_down() {
+        let committee = Committee::equal([id(1)]).unwrap();
+        let claims = |heights: &[u64]| {
+            (100..).map(id).zip(heights.iter().copied().map(Height)).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(credible_height(&committee, &claims(&[])), None);
+        assert_eq!(credible_height(&committee, &claims(&[5, 9, 1_000])), Some(Height(9)));
+        assert_eq!(credible_height(&committee, &claims(&[5, 1_000])), Some(Height(5)));
     }
 
     #[test]

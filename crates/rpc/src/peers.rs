@@ -127,18 +127,12 @@ fn protocol(chain: &ChainReader, own: Option<&Identity>) -> Value {
     })
 }
 
-/// The host and the TCP port of a multiaddress, `/ip4/HOST/tcp/PORT/...`.
+/// The host and the port of `key@host:port`; nothing of anything else.
 fn ip_and_port(address: &str) -> (String, u16) {
-    let mut parts = address.split('/').skip(1);
-    let mut found = (String::new(), 0);
-    while let (Some(kind), Some(value)) = (parts.next(), parts.next()) {
-        match kind {
-            "ip4" | "ip6" | "dns4" | "dns6" | "dns" => found.0 = value.to_owned(),
-            "tcp" => found.1 = value.parse().unwrap_or_default(),
-            _ => {}
-        }
-    }
-    found
+    let place = address.split_once('@').and_then(|(_, place)| place.rsplit_once(':'));
+    let port = place.and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    port.map(|(host, port)| (bare(host), port)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -146,11 +140,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_and_port_of_a_multiaddress_are_found_and_nonsense_has_none() {
-        assert_eq!(ip_and_port("/ip4/10.0.0.7/tcp/30303/p2p/abc"), ("10.0.0.7".into(), 30303));
-        assert_eq!(ip_and_port("/ip6/::1/tcp/1"), ("::1".into(), 1));
-        assert_eq!(ip_and_port("/ip4/10.0.0.7/tcp/99999"), ("10.0.0.7".into(), 0));
-        for nonsense in ["", "/", "enode://abc@1.2.3.4:5", "/ip4"] {
+    fn host_and_port_of_an_address_are_found_and_nonsense_has_none() {
+        assert_eq!(ip_and_port("02aa@10.0.0.7:30303"), ("10.0.0.7".into(), 30303));
+        assert_eq!(ip_and_port("02aa@[::1]:1"), ("::1".into(), 1));
+        for nonsense in ["", "@", "10.0.0.7:1", "02aa@10.0.0.7:99999", "02aa@10.0.0.7"] {
             assert_eq!(ip_and_port(nonsense), (String::new(), 0), "{nonsense}");
         }
     }

@@ -2,12 +2,13 @@
 
 use crate::api::{self, UniqueIds};
 use crate::doors::Backend;
-use crate::middleware::{FromWebPage, Geth};
+use crate::middleware::{FromWebPage, Geth, Rules};
 use jsonrpsee::server::middleware::rpc::RpcServiceBuilder;
 use jsonrpsee::server::{BatchRequestConfig, HttpRequest, PingConfig, Server, ServerConfig};
-use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 use tower_http::cors::{Any, CorsLayer};
 
 pub use jsonrpsee::server::ServerHandle;
@@ -61,6 +62,15 @@ pub struct RpcConfig {
     pub max_storage_slots: usize,
     /// The longest that `eth_sendRawTransactionSync` waits for a receipt.
     pub max_receipt_wait: Duration,
+    /// Who counts the answers.
+    pub meter: Option<Arc<dyn Meter>>,
+}
+
+/// Counts what is asked and how long the answers take.
+pub trait Meter: fmt::Debug + Send + Sync + 'static {
+    /// A call was answered; `error` is the code of an answer that is one. A method that does not
+    /// exist has the code -32601, and its name is whatever the client wrote.
+    fn answered(&self, method: &str, error: Option<i32>, took: Duration);
 }
 
 impl Default for RpcConfig {
@@ -81,6 +91,7 @@ impl Default for RpcConfig {
             max_log_blocks: 100_000,
             max_storage_slots: 1_024,
             max_receipt_wait: Duration::from_secs(30),
+            meter: None,
         }
     }
 }
@@ -143,10 +154,13 @@ pub async fn serve(
     let cors = config
         .cross_origin
         .then(|| CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any));
-    let pool = backend.pool.clone();
-    let (most, longest) = (config.max_batch, config.max_response_bytes as usize);
-    let geth = RpcServiceBuilder::new()
-        .layer_fn(move |service| Geth::new(service, pool.clone(), most, longest));
+    let rules = Rules {
+        pool: backend.pool.clone(),
+        most: config.max_batch,
+        longest: config.max_response_bytes as usize,
+        meter: config.meter.clone(),
+    };
+    let geth = RpcServiceBuilder::new().layer_fn(move |service| Geth::new(service, rules.clone()));
     let server = Server::builder()
         .set_config(limits)
         .set_http_middleware(tower::ServiceBuilder::new().map_request(mark).option_layer(cors))

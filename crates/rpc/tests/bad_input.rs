@@ -6,7 +6,7 @@ mod support;
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
 use alloy_eips::Encodable2718;
 use alloy_primitives::{Address, Bytes, Signature, TxKind, U256, hex};
-use landfall_rpc::RpcConfig;
+use landfall_rpc::{Admin, RpcConfig};
 use landfall_types::Transaction;
 use serde_json::{Value, json};
 use support::{CHAIN_ID, FUNDED, REVERTING, TestNode, http};
@@ -30,6 +30,7 @@ const REVERTED: i64 = 3;
 /// Small limits, so that exceeding them is quick.
 fn limits() -> RpcConfig {
     RpcConfig {
+        admin: Admin::Off,
         max_request_bytes: 2_000_000,
         max_batch: 50,
         max_log_blocks: 1_000,

@@ -6,7 +6,7 @@ mod support;
 use alloy_primitives::{B256, Bytes, keccak256};
 use landfall_light::FinalityProof;
 use landfall_rpc::{
-    Admin, ConsensusView, ControlError, Direction, Identity, LastVote, MemberSeen, NodeDoor,
+    Admin, ConsensusView, ControlError, Direction, Identity, LastVote, MemberSeen, Meter, NodeDoor,
     PeerView, RoundTrace, RpcConfig, TracedVote,
 };
 use landfall_types::{
@@ -74,6 +74,7 @@ impl Facts {
             claimed: None,
             describe: "pbft at height 7, round 1".into(),
             halted: None,
+            silent: Some("no voting key was given".into()),
         };
         let (pinned, filter) = (Mutex::default(), Mutex::default());
         Arc::new(Self { view: Mutex::new(view), pinned, filter })
@@ -104,18 +105,22 @@ impl NodeDoor for Facts {
             id: id(1),
             name: Some("mint".into()),
             key: Bytes::from_static(&[2; 33]),
-            peer: "16Uiu2HAm".into(),
-            addresses: vec!["/ip4/127.0.0.1/tcp/30303/p2p/16Uiu2HAm".into()],
+            peer: "02aa".into(),
+            addresses: vec!["02aa@127.0.0.1:30303".into()],
             schedule: B256::repeat_byte(0x5c),
         }
+    }
+
+    fn transactions(&self) -> u64 {
+        900
     }
 
     fn peers(&self) -> Vec<PeerView> {
         vec![PeerView {
             id: id(2),
             key: Bytes::from_static(&[3; 33]),
-            peer: "16Uiu2HAn".into(),
-            address: "/ip4/10.0.0.2/tcp/30303".into(),
+            peer: "03bb".into(),
+            address: "03bb@10.0.0.2:30303".into(),
             direction: Direction::Inbound,
             validator: true,
             name: Some("bank".into()),
@@ -150,7 +155,7 @@ impl NodeDoor for Facts {
     }
 
     fn add_peer(&self, address: &str) -> Result<bool, ControlError> {
-        if !address.starts_with('/') {
+        if !address.contains('@') {
             return Err(ControlError(format!("{address:?} is no address")));
         }
         let mut pinned = self.pinned.lock();
@@ -192,6 +197,8 @@ async fn status_names_who_is_missing_and_what_is_open() {
     assert_eq!(status["head"]["timeMs"], format!("{:#x}", 0x66000001_u64 * 1_000));
     assert_eq!(status["syncing"], false);
     assert_eq!(status["halted"], Value::Null);
+    assert_eq!(status["transactions"], "0x384");
+    assert_eq!(status["silent"], "no voting key was given");
     let consensus = &status["consensus"];
     let fields = ["height", "round", "quorum", "weight", "weightUp", "members"];
     let values = fields.map(|field| consensus[field].clone());
@@ -282,7 +289,7 @@ async fn peers_are_counted_and_described() {
     assert_eq!((&peer["direction"], &peer["score"]), (&json!("inbound"), &json!(-5)));
     assert_eq!((&peer["bytesIn"], &peer["finalized"]), (&json!("0x1000"), &json!("0x6")));
     let geth = &node.ask("admin_peers", json!([]))[0];
-    assert_eq!(geth["network"]["remoteAddress"], "/ip4/10.0.0.2/tcp/30303");
+    assert_eq!(geth["network"]["remoteAddress"], "03bb@10.0.0.2:30303");
     assert_eq!(
         (&geth["network"]["inbound"], &geth["network"]["static"]),
         (&json!(true), &json!(true))
@@ -297,12 +304,12 @@ async fn peers_are_counted_and_described() {
 async fn an_operator_steers_the_node_and_a_web_page_does_not() {
     let facts = Facts::new();
     let node = node(&facts).await;
-    let address = json!(["/ip4/10.0.0.9/tcp/30303"]);
+    let address = json!(["03cc@10.0.0.9:30303"]);
     assert_eq!(node.ask("admin_addPeer", address.clone()), true);
     assert_eq!(node.ask("admin_addPeer", address.clone()), false);
     assert_eq!(node.ask("admin_removePeer", address.clone()), true);
     assert_eq!(node.ask("admin_removePeer", address.clone()), false);
-    let wrong = node.call("admin_addPeer", json!(["enode://1.2.3.4"]));
+    let wrong = node.call("admin_addPeer", json!(["10.0.0.9:30303"]));
     assert!(wrong["error"]["message"].as_str().expect("words").contains("is no address"));
     assert_eq!(node.ask("admin_setLogLevel", json!(["debug"])), true);
     assert_eq!(*facts.filter.lock(), "debug");
@@ -372,8 +379,43 @@ async fn a_development_chain_answers_for_itself_and_has_no_peers() {
     assert_eq!(node.ask("landfall_validators", json!([])), Value::Null);
     assert_eq!(node.ask("landfall_finalityProof", json!(["latest"])), Value::Null);
     assert_eq!(node.ask("net_peerCount", json!([])), "0x0");
-    let refused = node.call("admin_addPeer", json!(["/ip4/10.0.0.9/tcp/1"]));
+    let refused = node.call("admin_addPeer", json!(["03cc@10.0.0.9:1"]));
     assert_eq!(refused["error"]["message"], "this node is in no network");
     let modules = node.ask("rpc_modules", json!([]));
     assert_eq!((&modules["landfall"], &modules["admin"]), (&json!("1.0"), &json!("1.0")));
+}
+
+#[derive(Debug, Default)]
+struct Counts(Mutex<Vec<(String, Option<i32>)>>);
+
+impl Meter for Counts {
+    fn answered(&self, method: &str, error: Option<i32>, _: std::time::Duration) {
+        self.0.lock().push((method.into(), error));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_is_counted_once_in_batches_too() {
+    let counts = Arc::new(Counts::default());
+    let config = RpcConfig { meter: Some(counts.clone()), ..RpcConfig::default() };
+    let node = TestNode::start(config).await;
+    node.ask("eth_chainId", json!([]));
+    node.call("eth_nothing", json!([]));
+    let request =
+        |method, params| json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    let batch =
+        [request("eth_sendRawTransaction", json!(["0x"])), request("eth_syncing", json!([]))];
+    http::post(node.address, json!(batch).to_string().as_bytes());
+    let counted = counts.0.lock().clone();
+    let codes: Vec<(&str, Option<i32>)> =
+        counted.iter().map(|(method, code)| (method.as_str(), *code)).collect();
+    let send = codes[2].1;
+    assert!(send.is_some(), "an empty transaction is an error");
+    let want = [
+        ("eth_chainId", None),
+        ("eth_nothing", Some(-32601)),
+        ("eth_sendRawTransaction", send),
+        ("eth_syncing", None),
+    ];
+    assert_eq!(codes, want);
 }

@@ -194,8 +194,10 @@ impl World<'_> {
         if over || honest.is_empty() {
             return Some(Vec::new());
         }
-        let turn = side.rotate_left((height.0 ^ round * 7) as u32 & 63) % honest.len() as u64;
-        honest.rotate_left(turn as usize);
+        // Another one in each round, the same whenever something is said again.
+        let turn = (height.0 ^ (7 * round)) % 64;
+        let first = side.rotate_left(turn as u32) % honest.len() as u64;
+        honest.rotate_left(first as usize);
         let (told, wire) = match body {
             pbft::Message::Proposal { .. } => (&honest[1..], wire.clone()),
             pbft::Message::Prepare => (&honest[1..honest.len().min(2)], wire.clone()),

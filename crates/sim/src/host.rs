@@ -220,6 +220,7 @@ fn limits() -> Limits {
         invalid_blocks: 64,
         recovering: 512,
         range_blocks: 32,
+        range_bytes: 1 << 20,
         evidence_window: 64,
     }
 }

@@ -1,5 +1,6 @@
 //! A block: an Ethereum header and body, and beside them what consensus adds.
 
+use crate::Time;
 use alloy_consensus::{BlockBody, EthereumReceipt, EthereumTxEnvelope, Header, Sealed, TxEip4844};
 use alloy_eips::eip4895::Withdrawals;
 use alloy_primitives::{Address, B256, Bytes, TxHash, keccak256};
@@ -64,6 +65,13 @@ impl Block {
     /// The number on the header; "height" in consensus.
     pub fn number(&self) -> u64 {
         self.header.number
+    }
+
+    /// When it was made, as it says: to the millisecond on our own chains, to the second on
+    /// Ethereum's.
+    pub fn time(&self) -> Time {
+        let whole = self.header.timestamp.saturating_mul(1_000);
+        Time(Extension::from_bytes(&self.extension).map_or(whole, |own| own.milliseconds))
     }
 
     /// The hash of the parent.

@@ -246,6 +246,32 @@ async fn flood_of_new_gossip_is_shed_and_banned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gossip_longer_than_its_topic_allows_is_not_handed_on() {
+    for excess in [1, 2048] {
+        let mut victim = host(config(key(1)));
+        let attacker = attacker(&mut victim).await;
+        let _lanes = attacker.lanes().await.expect("lanes");
+        let mut gossip = attacker.protocol("/meshsub/1.2.0").await.expect("gossip");
+        let name = topic("transactions", hello().genesis);
+        let long = vec![1; Topic::Transactions.message_bytes_max() + excess];
+        gossip.write_all(&gossip_frame(&name, &long)).await.expect("gossip");
+        gossip.write_all(&gossip_frame(&name, b"a mark")).await.expect("gossip");
+        gossip.flush().await.expect("it is sent");
+        let (bytes, why) = victim
+            .next("gossip or ban", |event| match event {
+                Event::Gossip { bytes, .. } => Some((bytes, String::new())),
+                Event::Banned { why, .. } => Some((Bytes::new(), why)),
+                _ => None,
+            })
+            .await;
+        // Just above, we ban; far above, gossipsub has dropped it before.
+        let expected =
+            if excess == 1 { ("", "gossip longer than its topic allows") } else { ("a mark", "") };
+        assert_eq!((&bytes[..], why.as_str()), (expected.0.as_bytes(), expected.1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gossip_of_other_topics_and_malformed_frames_reach_nobody() {
     let mut victim = host(config(key(1)));
     let attacker = attacker(&mut victim).await;

@@ -1,8 +1,9 @@
 //! Gossip goes as far as hosts let it.
 
-use crate::host::{Host, config, host, joined, key, until};
+use crate::host::{Host, config, host, host_dialling, joined, key, until};
+use crate::lanes::slow_link;
 use bytes::Bytes;
-use landfall_network::{Event, GossipId, Topic, Verdict};
+use landfall_network::{Config, Event, GossipId, PeerAddress, Topic, Verdict};
 use std::time::Duration;
 
 /// Three nodes in a row: the first knows the second, the second the third.
@@ -117,4 +118,29 @@ async fn largest_block_is_gossiped_whole() {
     assert!(bytes == block);
     first.network.gossip(Topic::Transactions, block);
     assert_eq!(first.network.counters().oversized_out, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_that_vanished_and_returns_is_heard_and_hears_again() {
+    let mut brief = config(key(1));
+    brief.limits.handshake_timeout = Duration::from_secs(1);
+    let mut first = host(brief);
+    let link = slow_link(first.network.listening(), u32::MAX).await;
+    let by_link = PeerAddress { port: link.port(), ..first.address() };
+    let mut second = host(Config { static_peers: vec![by_link], ..config(key(2)) });
+    second.connected().await;
+    first.connected().await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    // Its machine loses power: no goodbye reaches the first node.
+    second.task.abort();
+    let quiet = first.all_within(Duration::from_millis(300)).await;
+    assert!(quiet.is_empty(), "{quiet:?}");
+    let mut again = host_dialling(2, &[&first]);
+    again.connected().await;
+    assert!(first.gone().await.1.contains("replaced by a newer connection"));
+    first.connected().await;
+    say(&first, Topic::Blocks, b"to the one that is back").await;
+    assert_eq!(gossip(&mut again).await.2, b"to the one that is back");
+    say(&again, Topic::Blocks, b"from the one that is back").await;
+    assert_eq!(gossip(&mut first).await.2, b"from the one that is back");
 }

@@ -142,8 +142,9 @@ async fn round_trip_of_a_vote_is_printed() {
 }
 
 /// Carries connections to `to` at so many bytes per second in the direction of the listener, and
-/// holds few bytes itself, as a slow link does.
-async fn slow_link(to: SocketAddr, bytes_per_second: u32) -> SocketAddr {
+/// holds few bytes itself, as a slow link does. When the dialler is gone, the listener does not hear
+/// of it.
+pub async fn slow_link(to: SocketAddr, bytes_per_second: u32) -> SocketAddr {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");

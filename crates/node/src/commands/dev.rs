@@ -8,6 +8,8 @@ use crate::failure::Failure;
 use crate::genesis::{self, ChainGenesis, WEI_PER_ETHER};
 use crate::host::{Host, QUEUED_TASKS, Switches};
 use crate::keys::{self, Key};
+use crate::logging::{self, LogHandle};
+use crate::ops::{self, OpsServer, RpcMeter, Source};
 use crate::sealer::{Sealer, parent_time, solo};
 use crate::stop::signalled;
 use alloy_genesis::Genesis;
@@ -106,6 +108,9 @@ pub struct Args {
     /// The port to listen on, HTTP and WebSocket; 0 takes a free one
     #[arg(short, long, help_heading = "Server", default_value_t = 8545)]
     port: u16,
+    /// Opens a port for metrics and health; 0 takes a free one
+    #[arg(long, help_heading = "Server", value_name = "PORT")]
+    ops_port: Option<u16>,
     /// Does not let web pages of other origins call
     #[arg(long, help_heading = "Server")]
     no_cors: bool,
@@ -158,6 +163,7 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 /// Runs the node until it is told to stop or its store fails.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let log = logging::init_from_environment()?;
     let mnemonic = mnemonic(args)?;
     let keyring = keys::keyring(&mnemonic, &args.derivation_path, args.accounts)?;
     let keys = keys::keys(&keyring);
@@ -167,7 +173,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::refused(format!("cannot start threads: {error}")))?;
-    let ended = runtime.block_on(serve(args, &mnemonic, keyring, chain, &place));
+    let ended = runtime.block_on(serve(args, &mnemonic, keyring, chain, (&place, &log)));
     // Requests that still wait must not hold the process.
     runtime.shutdown_background();
     ended
@@ -301,7 +307,7 @@ async fn serve(
     mnemonic: &str,
     keyring: Keyring,
     chain: Chain,
-    place: &DataDirectory,
+    (place, log): (&DataDirectory, &LogHandle),
 ) -> Result<(), Failure> {
     let reader = chain.reader();
     let newest = parent_time(&reader.head().block.block);
@@ -334,9 +340,11 @@ async fn serve(
         node: None,
         keys: Arc::new(keyring),
     };
+    let _ops = watched(args, &backend, place, log).await?;
+    let rpc = RpcConfig { meter: Some(Arc::new(RpcMeter)), ..limits(args) };
     let asked = SocketAddr::new(args.host, args.port);
     let (address, server) =
-        landfall_rpc::serve(backend, limits(args), asked).await.map_err(Failure::refused)?;
+        landfall_rpc::serve(backend, rpc, asked).await.map_err(Failure::refused)?;
     let config = Config {
         me: signer.id(),
         seed: 0,
@@ -363,6 +371,26 @@ async fn serve(
              the cause is gone"
         ))
     })
+}
+
+/// Opens the port for metrics and health, if one is wanted.
+async fn watched(
+    args: &Args,
+    backend: &Backend,
+    place: &DataDirectory,
+    log: &LogHandle,
+) -> Result<Option<OpsServer>, Failure> {
+    let Some(port) = args.ops_port else { return Ok(None) };
+    let (backend, data_directory) = (backend.clone(), place.path().to_owned());
+    let source = Source { backend, network: None, data_directory };
+    let address = SocketAddr::new(args.host, port);
+    let server = ops::serve(source, log.clone(), address).await?;
+    if !args.quiet {
+        use std::io::Write;
+        // A closed pipe is no reason not to serve.
+        let _ = writeln!(std::io::stdout(), "Metrics and health on {}", server.address);
+    }
+    Ok(Some(server))
 }
 
 /// The key that seals blocks: the first account's, so that its owner can be told from the block.

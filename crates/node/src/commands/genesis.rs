@@ -279,11 +279,13 @@ fn describe(genesis: &Genesis, config: &ConsensusConfig, hash: B256) -> String {
     }
     line("gas", gas(genesis, config));
     line("validators", quorum(config));
-    for validator in &config.validators {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
-        let (name, address) = (or_dash(&validator.name), or_dash(&validator.address));
-        let Validator { id, weight, .. } = validator;
-        line("", format!("{name:<10} {id} weight {} at {address}", weight.0));
+    for Validator { id, weight, name, address, .. } in &config.validators {
+        let name = name.as_deref().unwrap_or("-");
+        let place = address.as_ref().map_or_else(
+            || "without an address: name it in the peers of every node.toml".to_owned(),
+            |address| format!("at {address}"),
+        );
+        line("", format!("{name:<10} {id} weight {} {place}", weight.0));
     }
     for (account, entry) in genesis.alloc.iter().filter(|(_, entry)| !entry.balance.is_zero()) {
         line("account", format!("{account} has {} ether", format_ether(entry.balance)));

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod db;
 pub mod dev;
+pub mod doctor;
 pub mod export;
 pub mod genesis;
 pub mod import;

@@ -6,17 +6,20 @@ use crate::config::{Flags, NodeConfig};
 use crate::failure::Failure;
 use crate::key_files::{node_key, read_node_key, unlock};
 use crate::keys;
-use crate::member::{Member, Setup, Voter};
+use crate::logging::{self, LogHandle};
+use crate::member::{Member, MemberDoor, Setup, Voter};
+use crate::ops::{self, OpsServer, RpcMeter};
 use crate::secret_file::{Readers, make_directory, write_new};
 use crate::stop::{signalled, stdin_ended};
 use alloy_primitives::{B256, hex};
 use landfall_chain::{Chain, ChainOptions, Place};
 use landfall_network::{Hello, NodeKey, PeerAddress, PeerKey};
-use landfall_rpc::{Backend, RpcConfig};
+use landfall_rpc::{Backend, RpcConfig, ServerHandle};
 use landfall_types::{ConsensusConfig, Kind};
 use landfall_wallet::{Keyring, Signer};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -36,12 +39,13 @@ pub struct Args {
 /// Runs the node until it is told to stop or cannot go on.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let config = NodeConfig::load(&args.flags).map_err(Failure::refused)?;
+    let log = logging::init(config.log.format, &config.log.level.to_string())?;
     let plan = Plan::read(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::refused(format!("cannot start threads: {error}")))?;
-    let ended = runtime.block_on(serve(&config, plan, args.stop_with_stdin));
+    let ended = runtime.block_on(serve(&config, plan, &log, args.stop_with_stdin));
     // Requests that still wait must not hold the process.
     runtime.shutdown_background();
     ended
@@ -202,26 +206,40 @@ fn network(
     })
 }
 
-async fn serve(config: &NodeConfig, plan: Plan, stop_with_stdin: bool) -> Result<(), Failure> {
+async fn serve(
+    config: &NodeConfig,
+    plan: Plan,
+    log: &LogHandle,
+    stop_with_stdin: bool,
+) -> Result<(), Failure> {
     let Plan { setup, keyring, key, consensus, chain_id } = plan;
     let directory = setup.directory.clone();
     let mut member = Member::start(setup)?;
+    let (observer, network) = (member.observer.clone(), member.network.clone());
+    let schedule = consensus.schedule_id();
+    let node = MemberDoor::new(observer, network.clone(), key, schedule, log.clone());
     let backend = Backend {
         chain: member.reader.clone(),
         pool: member.door.clone(),
         controls: None,
-        node: None,
+        node: Some(Arc::new(node)),
         keys: Arc::new(keyring),
     };
-    let served = landfall_rpc::serve(backend, config.rpc.limits(), config.rpc.listen).await;
-    let (address, server) = match served {
-        Ok(served) => served,
-        Err(error) => {
+    let source = ops::Source {
+        backend: backend.clone(),
+        network: Some(network),
+        data_directory: directory.clone(),
+    };
+    let opened = open_ports(config, backend, source, log.clone()).await;
+    let (address, server, ops) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => {
             member.stop().await?;
-            return Err(Failure::refused(error));
+            return Err(failure);
         }
     };
     announce(&member, &consensus, chain_id, key, &directory);
+    println!("ops         {}", ops.address);
     println!("Listening on {address}");
     let ended = tokio::select! {
         ended = member.ended() => Some(ended),
@@ -237,12 +255,25 @@ async fn serve(config: &NodeConfig, plan: Plan, stop_with_stdin: bool) -> Result
     }
 }
 
+async fn open_ports(
+    config: &NodeConfig,
+    backend: Backend,
+    source: ops::Source,
+    log: LogHandle,
+) -> Result<(SocketAddr, ServerHandle, OpsServer), Failure> {
+    let ops = ops::serve(source, log, config.ops.listen).await?;
+    let limits = RpcConfig { meter: Some(Arc::new(RpcMeter)), ..config.rpc.limits() };
+    let served = landfall_rpc::serve(backend, limits, config.rpc.listen).await;
+    let (address, server) = served.map_err(Failure::refused)?;
+    Ok((address, server, ops))
+}
+
 fn announce(
     member: &Member,
     consensus: &ConsensusConfig,
     chain_id: u64,
     key: PeerKey,
-    directory: &PathBuf,
+    directory: &Path,
 ) {
     let view = member.observer.view();
     let head = member.reader.head();

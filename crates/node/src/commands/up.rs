@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::keys;
 use crate::stop::{signalled, stdin_ended};
 use crate::up::{Layout, Process, Screen, Wish, line};
+use landfall_types::NodeId;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,8 +31,8 @@ pub struct Args {
     /// The engine [default: pbft]
     #[arg(long, value_enum)]
     consensus: Option<Consensus>,
-    /// The least time between two blocks, for proof of work the mean one, such as 500ms or 2s
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    /// The least time between two blocks, for proof of work the mean one: seconds, or 500ms, 2s
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_or_seconds)]
     block_time: Option<Duration>,
     /// Makes blocks without transactions too (pbft, raft)
     #[arg(long)]
@@ -130,6 +131,8 @@ struct Node {
     client: Client,
     url: String,
     name: String,
+    /// Whose it is: another program may hold its port.
+    id: NodeId,
     /// Transactions in blocks at the last look, and when that was.
     counted: Option<(u64, Instant)>,
 }
@@ -142,6 +145,7 @@ impl Node {
             client: Client::new(&url)?,
             url,
             name: format!("node-{number}"),
+            id: layout.validator(number)?.id,
             counted: None,
         })
     }
@@ -165,6 +169,10 @@ impl Node {
         self.counted = Some((total, now));
         line(&status, per_second)
     }
+}
+
+fn is_of(status: &Value, id: NodeId) -> bool {
+    status["node"]["id"].as_str().and_then(|text| text.parse().ok()) == Some(id)
 }
 
 fn quantity(value: &Value) -> u64 {
@@ -208,9 +216,12 @@ async fn watch(nodes: &mut [Node], args: &Args, place: &Directory) -> Result<(),
 async fn until_all_answer(nodes: &mut [Node]) -> Result<(), Failure> {
     let start = Instant::now();
     for node in nodes {
-        while node.status().await.is_none() {
+        loop {
             if let Some(how) = node.process.ended() {
                 return Err(Failure::refused(format!("{} did not start: {how}", node.name)));
+            }
+            if node.status().await.is_some_and(|status| is_of(&status, node.id)) {
+                break;
             }
             if start.elapsed() > STARTING {
                 let name = &node.name;

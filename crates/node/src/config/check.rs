@@ -1,7 +1,8 @@
 //! What an operator would otherwise learn from a node that does not start, or starts and stands
 //! still: whether the files are there, can be read, and belong together.
 
-use super::NodeConfig;
+use super::settings::{SETTINGS, Setting};
+use super::{FILE_VARIABLE, NodeConfig};
 use crate::commands::genesis::consensus_config;
 use crate::commands::import::read_genesis;
 use crate::failure::Failure;
@@ -10,7 +11,7 @@ use crate::password;
 use crate::secret_file::others_may_read;
 use alloy_genesis::Genesis;
 use alloy_primitives::Address;
-use landfall_types::{ConsensusConfig, Kind, NodeKey, Validator};
+use landfall_types::{ConsensusConfig, Kind, NodeKey, Validator, did_you_mean};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -61,8 +62,13 @@ pub fn check(config: &NodeConfig) -> Vec<Finding> {
         checker.peers(node);
     }
     checker.data_directory();
+    checker.variables();
     checker.findings
 }
+
+/// Variables of ours that are no settings: the file, the password, and what tests read.
+const OTHER_VARIABLES: [&str; 4] =
+    [FILE_VARIABLE, password::VARIABLE, "LANDFALL_VECTORS", "LANDFALL_VECTORS_REQUIRED"];
 
 struct Checker<'a> {
     config: &'a NodeConfig,
@@ -202,6 +208,19 @@ impl Checker<'_> {
     fn peers(&mut self, own: NodeKey) {
         if self.config.p2p.peers.iter().any(|peer| peer.key == own) {
             self.find(Level::Warning, "p2p.peers", "one of them is this node itself");
+        }
+    }
+
+    /// A variable that is misspelt says nothing, and nobody hears that.
+    fn variables(&mut self) {
+        let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+        let names = || known.iter().map(String::as_str).chain(OTHER_VARIABLES);
+        let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let ours = set.filter(|name| name.starts_with("LANDFALL_"));
+        for unknown in ours.filter(|name| names().all(|known| known != name)) {
+            let message = format!("names no setting{}", did_you_mean(&unknown, names()));
+            let (level, key) = (Level::Warning, "environment");
+            self.findings.push(Finding { level, key, source: unknown, message });
         }
     }
 

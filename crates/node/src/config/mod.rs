@@ -18,6 +18,7 @@ mod value;
 pub use flags::Flags;
 pub use settings::Settings;
 pub use sources::Source;
+pub use value::LogFormat;
 
 use settings::SETTINGS;
 use sources::Values;

@@ -10,11 +10,12 @@ use super::observer::Observer;
 use super::workers::Workers;
 use crate::clock::wall;
 use crate::door::Shared;
+use crate::ops::metrics;
 use landfall_network::Permit;
 use landfall_replica::{Done, Effect, Event, Halt, Replica, Wire};
 use landfall_types::{NodeId, Time};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -152,8 +153,10 @@ impl Driver {
             Happening::Pending => Event::Pending,
             Happening::Stop => unreachable!("the caller has looked"),
         };
+        let begun = Instant::now();
         let effects = self.replica.handle(now(), event)?;
         self.perform(effects);
+        metrics().stepped(begun.elapsed(), self.replica.queued());
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 mod driver;
 mod link;
 mod mining;
+mod node_door;
 mod observer;
 mod spread;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod voting;
 mod workers;
 
+pub use node_door::MemberDoor;
 pub use observer::Observer;
 
 use crate::clock::wall;
@@ -198,12 +200,11 @@ fn open(setup: Setup, limits: &Limits) -> Result<Opened, Failure> {
     Ok(Opened { replica, effects, signer, mempool, network: setup.network, votes })
 }
 
-/// As whom this node speaks: with the voting key if it may vote, and if not, why.
-fn signer(
-    setup: &Setup,
-    genesis: B256,
-    epoch: u64,
-) -> Result<(Arc<dyn Signer>, Result<(), String>), Failure> {
+/// Who signs, and why this node does not vote, if it does not.
+type Speaker = (Arc<dyn Signer>, Result<(), String>);
+
+/// As whom this node speaks: with the voting key if it may vote.
+fn signer(setup: &Setup, genesis: B256, epoch: u64) -> Result<Speaker, Failure> {
     let threads = setup.mining_threads.max(1);
     let mut votes = Err("no voting key was given: this node follows".to_owned());
     if let Some(Voter { secret, file }) = &setup.voter {

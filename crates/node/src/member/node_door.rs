@@ -3,6 +3,7 @@
 use super::observer::Observer;
 use crate::clock::wall;
 use crate::logging::LogHandle;
+use crate::ops::metrics;
 use alloy_primitives::{B256, Bytes};
 use landfall_network::{Network, PeerAddress, PeerKey};
 use landfall_rpc::{
@@ -62,6 +63,10 @@ impl NodeDoor for MemberDoor {
             addresses: vec![format!("{}@{listening}", self.key)],
             schedule: self.schedule,
         }
+    }
+
+    fn transactions(&self) -> u64 {
+        metrics().chain.transactions.get()
     }
 
     fn peers(&self) -> Vec<PeerView> {

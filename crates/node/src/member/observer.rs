@@ -1,10 +1,11 @@
 //! What this node knows of consensus, kept ready for whoever asks: the driver writes it down as it
 //! goes, and nobody who reads it holds the driver up.
 
+use crate::ops::metrics;
 use landfall_chain::Adopted;
 use landfall_consensus::Evidence;
 use landfall_replica::{Halt, Replica, Wire};
-use landfall_rpc::{ConsensusView, LastVote, MemberSeen, RoundTrace, TracedVote};
+use landfall_rpc::{ConsensusView, LastVote, MemberSeen, RoundTrace, TracedVote, credible_height};
 use landfall_types::{Epoch, Height, NodeId, SignedVote, Span, Time};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
@@ -51,7 +52,7 @@ impl Observer {
         now: Time,
     ) -> Self {
         let height = open_height(replica);
-        let progress = replica.progress();
+        let (progress, silent) = (replica.progress(), votes.err());
         let view = ConsensusView {
             taken: now,
             epoch: Arc::new(replica.epoch().clone()),
@@ -67,12 +68,13 @@ impl Observer {
             claimed: None,
             describe: replica.describe(),
             halted: None,
+            silent: silent.clone(),
         };
         Self {
             view: RwLock::new(Arc::new(view)),
             epochs: RwLock::new(replica.epochs().to_vec()),
             seen: Mutex::new(Seen { now, ..Seen::default() }),
-            silent: votes.err(),
+            silent,
         }
     }
 
@@ -138,11 +140,12 @@ impl Observer {
             round_since: if same_round { before.round_since } else { now },
             leader: progress.leader,
             members: seen.members.clone(),
-            claimed: seen.claimed.values().max().copied(),
+            claimed: credible_height(&replica.epoch().committee, &seen.claimed),
             describe: replica.describe(),
             ..(*before).clone()
         };
         drop(seen);
+        metrics().moved(&before, &view);
         *self.view.write() = Arc::new(view);
     }
 
@@ -153,13 +156,16 @@ impl Observer {
             seen.members.entry(from).or_default().heard = Some(now);
         }
         match wire {
-            Wire::Status { finalized, .. } => {
-                if seen.claimed.len() < KNOWN || seen.claimed.contains_key(&from) {
-                    seen.claimed.insert(from, *finalized);
-                }
+            Wire::Status { finalized, .. }
+                if seen.claimed.len() < KNOWN || seen.claimed.contains_key(&from) =>
+            {
+                seen.claimed.insert(from, *finalized);
             }
             // Its signature has not been looked at, but it speaks for the peer alone.
-            Wire::Engine { vote: Some(vote), .. } if vote.signer == from => seen.vote(vote, now),
+            Wire::Engine { vote: Some(vote), .. } if vote.signer == from => {
+                metrics().voted(vote, false);
+                seen.vote(vote, now);
+            }
             _ => {}
         }
     }
@@ -167,6 +173,7 @@ impl Observer {
     /// This node says something.
     pub(super) fn said(&self, wire: &Wire, now: Time) {
         if let Wire::Engine { vote: Some(vote), .. } = wire {
+            metrics().voted(vote, true);
             self.seen.lock().vote(vote, now);
         }
     }
@@ -175,6 +182,7 @@ impl Observer {
     pub(super) fn shown(&self, adopted: &Adopted, now: Time) {
         let mut seen = self.seen.lock();
         for stored in &adopted.added {
+            metrics().decided(Height(stored.block.number()));
             let height = Height(stored.block.number());
             let round = seen.rounds.iter_mut().rev().find(|round| round.height == height);
             if let Some(round) = round {
@@ -183,9 +191,10 @@ impl Observer {
         }
     }
 
-    /// A member lied.
+    /// A member lied: said aloud even where nobody logs.
     pub(super) fn evidence(&self, evidence: &Evidence) {
         let (member, epoch) = evidence.accused();
+        metrics().consensus.evidence.increment();
         tracing::error!(%member, epoch, ?evidence, "a member has lied; here is the proof");
     }
 

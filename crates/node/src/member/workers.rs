@@ -4,6 +4,7 @@
 //! The queues cannot overflow: how many jobs of a kind are out is bounded by the replica's limits.
 
 use super::driver::Happening;
+use crate::ops::metrics;
 use landfall_replica::{Done, Job, JobKind, Limits, Signer};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -107,7 +108,7 @@ fn work(
         // Taken in a statement of its own: the lock must not be held while working.
         let job = jobs.lock().recv();
         let Ok(job) = job else { return };
-        let done: Done = job.run(signer);
+        let done: Done = metrics().timed(job.kind(), || job.run(signer));
         if results.blocking_send(Happening::Done(done)).is_err() {
             return;
         }

@@ -7,11 +7,13 @@ use crate::failure::Failure;
 use crate::key_files::{KeyDirectory, node_key};
 use crate::keys;
 use crate::secret_file::{Readers, make_directory, write_new};
+use alloy_consensus::Header;
 use alloy_primitives::U256;
+use landfall_consensus::pow;
 use landfall_types::{Validator, Weight};
 use landfall_wallet::{ScryptCost, Signer};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Accounts with money, those of `dev`.
 const ACCOUNTS: u32 = 10;
@@ -19,6 +21,13 @@ const ACCOUNTS: u32 = 10;
 const ETHER: u64 = 10_000;
 /// Opens the keystores of a network that is for trying things out; who reads it reads the keys too.
 const PASSWORD: &str = "a network on one machine";
+
+/// The mean time between two blocks of work, unless given.
+const POW_INTERVAL: Duration = Duration::from_secs(4);
+/// How long it is measured how fast this machine searches.
+const MEASURED: Duration = Duration::from_millis(50);
+/// Nonces between two looks at the clock.
+const TRIES: u64 = 4_096;
 
 /// What is asked of a network.
 #[derive(Clone, Debug)]
@@ -66,6 +75,11 @@ impl Layout {
         self.node(number).join("node.toml")
     }
 
+    /// The public part of a node's keys.
+    pub fn validator(&self, number: u16) -> Result<Validator, Failure> {
+        KeyDirectory::new(&self.node(number).join("keys")).read()
+    }
+
     /// Whether there is a network.
     pub fn exists(&self) -> bool {
         self.genesis().exists()
@@ -87,13 +101,19 @@ impl Layout {
         let accounts = keys::keyring(keys::TEST_MNEMONIC, keys::DERIVATION_PATH, ACCOUNTS)?;
         let balance = U256::from(ETHER) * U256::from(crate::genesis::WEI_PER_ETHER);
         let funded = keys::keys(&accounts).iter().map(|key| (key.address, balance)).collect();
+        let usual = Recipe::of(wish.consensus);
+        let first_difficulty = match wish.consensus {
+            Consensus::Pow => first_difficulty(wish),
+            Consensus::Pbft | Consensus::Raft => usual.first_difficulty,
+        };
         let recipe = Recipe {
             chain_id: Some(crate::genesis::CHAIN_ID),
             allocations: funded,
             block_interval: wish.block_time,
             empty_blocks: wish.empty_blocks,
             free_gas: wish.free_gas,
-            ..Recipe::of(wish.consensus)
+            first_difficulty,
+            ..usual
         };
         for number in 1..=wish.validators {
             let path = self.config(number);
@@ -121,6 +141,23 @@ impl Layout {
         write_new(&directory.join("keys/password"), PASSWORD.as_bytes(), Readers::Owner)?;
         Ok(validator)
     }
+}
+
+/// Where a proof of work begins, so that blocks come at their interval from the start: what this
+/// machine searches in that time. The threshold follows only slowly.
+fn first_difficulty(wish: &Wish) -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let miners = cores.min(wish.validators.into());
+    let interval = wish.block_time.unwrap_or(POW_INTERVAL).as_secs_f64();
+    // Nothing meets this, so all nonces are tried.
+    let hopeless = Header { difficulty: U256::MAX, ..Header::default() };
+    let (start, mut tried) = (Instant::now(), 0_u64);
+    while start.elapsed() < MEASURED {
+        pow::search(&hopeless, tried, TRIES);
+        tried += TRIES;
+    }
+    let per_second = tried as f64 / start.elapsed().as_secs_f64();
+    ((per_second * miners as f64 * interval) as u64).max(1_000)
 }
 
 /// Paths are relative to the file: the network can be moved.

@@ -273,7 +273,7 @@ fn a_network_needs_cancun_and_refuses_impersonation() {
 fn a_development_chain_is_sealed_by_its_coinbase() {
     let dev = config(&json!({ "engine": "solo", "impersonation": true }));
     assert_eq!(dev.schedule.terms()[0].params, Params::Solo(crate::SoloParams::default()));
-    assert_eq!(dev.schedule.terms()[0].committee.at(0), alloy_primitives::Address::ZERO);
+    assert_eq!(dev.schedule.terms()[0].committee.members()[0].id, alloy_primitives::Address::ZERO);
     assert!(dev.validators.is_empty());
 }
 
