@@ -75,8 +75,8 @@ pub struct Order {
     pub links: bool,
     /// The node whose disk is small.
     pub small_disk: Option<usize>,
-    /// Parameters of the engine that differ from what `up` takes.
-    pub parameters: Value,
+    /// Changes the genesis that `up` has made.
+    pub edit: fn(&mut Value),
 }
 
 /// See the module. Fields are dropped in order: processes first.
@@ -108,10 +108,7 @@ impl Network {
         let links = || Links::between(&addresses).expect("loopback has free ports");
         let links = order.links.then(links);
         let mut genesis = read_json(&directory.join("genesis.json"));
-        let section = &mut genesis["config"]["landfall"][order.engine.name()];
-        for (name, value) in order.parameters.as_object().expect("parameters are an object") {
-            section[name] = value.clone();
-        }
+        (order.edit)(&mut genesis);
         let text = genesis.to_string();
         std::fs::write(directory.join("genesis.json"), &text).expect("the file can be written");
         let parsed = parse_genesis(&text).expect("the genesis is valid");
