@@ -33,7 +33,9 @@ pub(crate) struct Conduct {
     side: u64,
     past: VecDeque<(usize, Arc<Wire>)>,
     /// The newest block that it made.
-    own: Option<Block>,
+    pub own: Option<Block>,
+    /// What it proposes in place of that.
+    pub cut: Option<Block>,
 }
 
 impl Conduct {
@@ -105,7 +107,14 @@ impl World<'_> {
             && recipients.len() > 1
         {
             conduct.own = Some(block.clone());
+            let cuts = conduct.tells(Class::CutCertificate, now);
+            let cut = if cuts { self.with_cut_certificate(slot, block) } else { None };
+            if let Some(cut) = &cut {
+                self.tell(|| format!("node {slot} cuts a certificate: {}", cut.hash()));
+            }
+            self.slots[slot].liar.as_mut().expect("a liar").cut = cut;
         }
+        let conduct = self.slots[slot].liar.as_mut().expect("a liar");
         let told = |class| conduct.tells(class, now);
         let some = told(Class::SelectiveSilence) || told(Class::Twins);
         let heard: Vec<usize> =
@@ -125,7 +134,8 @@ impl World<'_> {
                 let conduct = self.slots[slot].liar.as_ref().expect("a liar");
                 (conduct.sides_with(to), conduct)
             };
-            let bent = if sides { None } else { self.bend(slot, conduct, &wire) };
+            let cut = self.for_the_cut_block(slot, conduct, &wire);
+            let bent = cut.or_else(|| if sides { None } else { self.bend(slot, conduct, &wire) });
             match bent {
                 Some(others) => {
                     for other in others {
@@ -220,7 +230,7 @@ impl World<'_> {
         Some(block)
     }
 
-    fn engine_message(
+    pub(crate) fn engine_message(
         &self,
         slot: usize,
         epoch: u64,
@@ -344,7 +354,7 @@ impl World<'_> {
 }
 
 /// Marks a block that a liar made invalid.
-const BROKEN: &[u8] = b"broken";
+pub(crate) const BROKEN: &[u8] = b"broken";
 
 /// The hash of nothing that anybody knows.
 fn nothing(seed: u64) -> B256 {
