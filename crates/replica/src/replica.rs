@@ -498,3 +498,30 @@ impl JobKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use landfall_types::{Committee, Params, PbftParams, Term};
+
+    #[test]
+    fn the_tree_reaches_down_by_two_turns_of_the_largest_committee() {
+        let term = |members: u8| {
+            let committee = Committee::equal((1..=members).map(NodeId::repeat_byte));
+            let params = Params::Pbft(PbftParams {
+                block_interval: Span(1),
+                empty_blocks: false,
+                round_timeout: Span(1),
+                round_timeout_max: Span(1),
+                retransmit: Span(1),
+                clock_drift: Span(1),
+            });
+            Term { params, committee: committee.expect("distinct members"), length: Some(9) }
+        };
+        let keeps = |sizes: &[u8]| {
+            keep_below_final(&Schedule::new(sizes.iter().map(|size| term(*size)).collect()))
+        };
+        assert_eq!(keeps(&[4, 7]), 64);
+        assert_eq!(keeps(&[4, 100, 7]), 200);
+    }
+}

@@ -54,6 +54,7 @@ impl Checker {
         stats.heights += top;
         let reader = execute_again(&blocks, setup, slots)?;
         check_transactions(&blocks, stats)?;
+        self.check_turns(&blocks, &slots[0].signer)?;
         if setup.schedule.terms()[0].params.kind() == Kind::Pow {
             check_difficulty(&blocks, setup)?;
             check_supply(&blocks, &reader, setup)?;

@@ -33,7 +33,9 @@ pub(crate) struct Conduct {
     side: u64,
     past: VecDeque<(usize, Arc<Wire>)>,
     /// The newest block that it made.
-    own: Option<Block>,
+    pub own: Option<Block>,
+    /// What it proposes in place of that.
+    pub cut: Option<Block>,
     /// The height at which it helps, and what it has done there.
     help: Option<Help>,
 }
@@ -121,6 +123,12 @@ impl World<'_> {
             && recipients.len() > 1
         {
             conduct.own = Some(block.clone());
+            let cuts = conduct.tells(Class::CutCertificate, now);
+            let cut = if cuts { self.with_cut_certificate(slot, block) } else { None };
+            if let Some(cut) = &cut {
+                self.tell(|| format!("node {slot} cuts a certificate: {}", cut.hash()));
+            }
+            self.slots[slot].liar.as_mut().expect("a liar").cut = cut;
         }
         if let Some(told) = self.help(slot, recipients, &wire) {
             for (to, wire) in told {
@@ -148,7 +156,8 @@ impl World<'_> {
                 let conduct = self.slots[slot].liar.as_ref().expect("a liar");
                 (conduct.sides_with(to), conduct)
             };
-            let bent = if sides { None } else { self.bend(slot, conduct, &wire) };
+            let cut = self.for_the_cut_block(slot, conduct, &wire);
+            let bent = cut.or_else(|| if sides { None } else { self.bend(slot, conduct, &wire) });
             match bent {
                 Some(others) => {
                     for other in others {
@@ -293,7 +302,7 @@ impl World<'_> {
         Some(block)
     }
 
-    fn engine_message(
+    pub(crate) fn engine_message(
         &self,
         slot: usize,
         epoch: u64,
@@ -417,7 +426,7 @@ impl World<'_> {
 }
 
 /// Marks a block that a liar made invalid.
-const BROKEN: &[u8] = b"broken";
+pub(crate) const BROKEN: &[u8] = b"broken";
 
 /// The hash of nothing that anybody knows.
 fn nothing(seed: u64) -> B256 {

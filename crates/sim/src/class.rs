@@ -88,6 +88,8 @@ classes! {
     WithheldBody = "withheld body",
     /// A liar's proposal has a justification that is stale, forged or missing.
     BadJustification = "bad justification",
+    /// A liar's block carries fewer commits of its parent than it has, or others.
+    CutCertificate = "cut certificate",
     /// A liar forgets what it said.
     Amnesia = "amnesia",
     /// Two nodes have one key.

@@ -18,6 +18,7 @@ mod byzantine;
 mod checker;
 mod class;
 mod clock;
+mod cut;
 mod durable;
 mod effects;
 mod faults;
@@ -31,6 +32,7 @@ mod report;
 mod run;
 mod scenario;
 mod transactions;
+mod turns;
 mod world;
 
 pub use class::Class;

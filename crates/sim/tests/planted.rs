@@ -26,6 +26,8 @@ fn suited(bug: Bug) -> &'static [&'static Scenario] {
         | Bug::PbftJustificationUnchecked
         | Bug::PbftTimersUncapped
         | Bug::PbftNoRetransmit
+        | Bug::PbftTurnsByOwnView
+        | Bug::PbftCarriedUnchecked
         | Bug::ProposalInSeal
         | Bug::VotesBySignature
         | Bug::ProofByOne => &[&Scenario::PBFT],
