@@ -2,6 +2,7 @@
 
 use crate::halt::Halt;
 use crate::job::{Build, BuiltDone, Execute, Job, Unproven};
+use crate::passage::maker;
 use crate::replica::Replica;
 use alloy_primitives::{B256, Bytes, U256};
 use landfall_chain::{Attributes, Begin, Executed, ImportError};
@@ -328,7 +329,8 @@ impl Replica {
 
     fn reject(&mut self, now: Time, hash: B256, why: String) -> Result<(), Halt> {
         if let Some(waiting) = self.blocks.waiting.remove(&hash) {
-            self.penalise(waiting.from, &format!("an invalid block: {why}"));
+            let maker = maker(waiting.from, &waiting.header);
+            self.penalise(maker, &format!("an invalid block: {why}"));
         }
         self.sync.arrived(&hash);
         if let Some(proof) = self.sync.take_proof(&hash) {

@@ -15,6 +15,7 @@ mod halt;
 mod job;
 mod mempool;
 mod outputs;
+mod passage;
 mod replica;
 mod signer;
 mod sync;
@@ -25,6 +26,7 @@ pub use job::{
     Build, BuiltDone, Done, Effect, Execute, Job, JobKind, Recover, RecoveredDone, Sign, SignedDone,
 };
 pub use mempool::{Mempool, next_rules};
+pub use passage::{Passage, passage};
 pub use replica::{Config, Event, Limits, Replica, epochs_so_far};
 pub use signer::{KeySigner, Refused, Signer, seal_digest, search_from};
 pub use wire::{To, Wire, WireError};
