@@ -2,9 +2,8 @@
 
 mod node;
 
-use node::Directory;
+use node::{Directory, without_variables};
 use std::path::PathBuf;
-use std::process::Command;
 
 /// Two validators and their genesis; the configuration is the first one's.
 struct Home {
@@ -63,7 +62,7 @@ impl Home {
 
     /// The binary in the directory, so that paths are relative to it, with a variable set to `json`.
     fn landfall(&self, args: &[&str], variable: &str) -> (bool, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_landfall"))
+        let output = without_variables(env!("CARGO_BIN_EXE_landfall"))
             .args(args)
             .current_dir(self.directory.join(""))
             .env(variable, "json")

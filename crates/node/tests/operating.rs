@@ -2,9 +2,8 @@
 
 mod node;
 
-use node::Directory;
+use node::{Directory, without_variables};
 use std::path::Path;
-use std::process::Command;
 
 /// The shell blocks of a part of the manual, one after the other.
 fn blocks(manual: &str, from: &str, until: &str) -> String {
@@ -24,7 +23,7 @@ fn run(script: &str, name: &str) -> String {
     let binary = Path::new(env!("CARGO_BIN_EXE_landfall"));
     let path = std::env::var("PATH").expect("a path");
     let beside = binary.parent().expect("a directory").display();
-    let output = Command::new("sh")
+    let output = without_variables("sh")
         // What goes wrong ends the script.
         .args(["-e", "-c", script])
         .current_dir(directory.join(""))

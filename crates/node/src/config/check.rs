@@ -66,9 +66,8 @@ pub fn check(config: &NodeConfig) -> Vec<Finding> {
     checker.findings
 }
 
-/// Variables of ours that are no settings: the file, the password, and what tests read.
-const OTHER_VARIABLES: [&str; 4] =
-    [FILE_VARIABLE, password::VARIABLE, "LANDFALL_VECTORS", "LANDFALL_VECTORS_REQUIRED"];
+/// Variables of ours that are no settings: the file and the password.
+const OTHER_VARIABLES: [&str; 2] = [FILE_VARIABLE, password::VARIABLE];
 
 struct Checker<'a> {
     config: &'a NodeConfig,

@@ -42,6 +42,18 @@ impl Drop for Directory {
     }
 }
 
+/// A command without the variables that say what tests require: to the binary they are settings
+/// that it does not know.
+pub fn without_variables(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LANDFALL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// The binary with arguments, run to its end.
 pub fn landfall(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_landfall")).args(args).output().expect("the binary starts")
