@@ -94,10 +94,11 @@ impl Drop for Up {
     }
 }
 
-/// A port with free ones behind it and in the other two ranges; another one for each test.
+/// A port with free ones behind it and in the other two ranges; another one for each test, and below
+/// those that the system gives to connections.
 fn free_port(test: u16) -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let start = 20_000 + (std::process::id() % 10_000) as u16 + 10_000 * test;
+    let start = 12_000 + (std::process::id() % 4_000) as u16 + 5_000 * test;
     let all_free =
         |port: &u16| (0..3).all(|range| (0..4).all(|node| free(port + range * 1_000 + node)));
     (start..60_000).step_by(10).find(all_free).expect("free ports")
