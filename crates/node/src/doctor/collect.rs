@@ -14,6 +14,7 @@ use jsonrpsee::core::client::ClientT;
 use jsonrpsee::core::params::ArrayParams;
 use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
 use serde::Deserialize;
+use std::error::Error;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -61,7 +62,7 @@ fn client(url: &str) -> Result<HttpClient, ClientError> {
 async fn ask(url: &str) -> Seen {
     let client = match client(url) {
         Ok(client) => client,
-        Err(error) => return Seen::Unreachable(error.to_string()),
+        Err(error) => return Seen::Unreachable(whole(&error)),
     };
     let before = wall();
     let status = client.request::<Status, _>("landfall_status", ArrayParams::new()).await;
@@ -72,7 +73,7 @@ async fn ask(url: &str) -> Seen {
             return Seen::Foreign(error.message().to_owned());
         }
         Err(ClientError::ParseError(error)) => return Seen::Foreign(error.to_string()),
-        Err(error) => return Seen::Unreachable(error.to_string()),
+        Err(error) => return Seen::Unreachable(whole(&error)),
     };
     let peers = client.request::<Vec<Peer>, _>("landfall_peers", ArrayParams::new()).await;
     let round_trip_ms = after.saturating_sub(before);
@@ -83,8 +84,24 @@ async fn ask(url: &str) -> Seen {
         Ok(peers) => {
             Seen::Answered(Answered { status, peers, ahead_ms, round_trip_ms, common: None })
         }
-        Err(error) => Seen::Unreachable(format!("it answered once, and then not: {error}")),
+        Err(error) => {
+            Seen::Unreachable(format!("it answered once, and then not: {}", whole(&error)))
+        }
     }
+}
+
+/// An error and its causes: the first alone says little.
+fn whole(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = next.source();
+    }
+    text
 }
 
 #[derive(Deserialize)]

@@ -176,8 +176,11 @@ fn connected((url, node): Node<'_>, found: &mut Vec<Finding>) {
         ));
         return;
     }
+    // Who has all other members has nobody else to find in a network of members alone.
+    let voting = peers.iter().filter(|peer| peer.validator).count() as u64;
+    let everybody = voting >= members.saturating_sub(u64::from(votes));
     let inbound = peers.iter().filter(|peer| peer.direction == "inbound").count();
-    if peers.len() >= ONE_SIDED && (inbound == 0 || inbound == peers.len()) {
+    if !everybody && peers.len() >= ONE_SIDED && (inbound == 0 || inbound == peers.len()) {
         let (side, cure) = match inbound {
             0 => {
                 ("opened all its connections itself", "open its p2p port, so that others reach it")

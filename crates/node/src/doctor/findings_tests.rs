@@ -280,8 +280,14 @@ fn a_block_from_the_future_is_found() {
 #[test]
 fn no_peers_are_trouble_and_one_sided_ones_a_note() {
     only(&changed(&[1], |it| it.peers.clear()), &["http://n1: has no peers"]);
-    let one_sided = changed(&[1], |it| {
+    let dialled = |it: &mut Answered| {
         it.peers.iter_mut().for_each(|peer| peer.direction = "outbound".into());
+    };
+    let all = changed(&[1], dialled);
+    assert!(examine(&all).iter().all(|it| it.severity == Severity::Ok), "it has everybody");
+    let one_sided = changed(&[1], |it| {
+        dialled(it);
+        it.peers[0].validator = false;
     });
     assert_eq!(troubles(&one_sided), [""; 0]);
     assert!(examine(&one_sided)[0].what.contains("all its connections itself"));

@@ -80,11 +80,12 @@ impl Metrics {
         if after.leader.is_some() && after.leader != before.leader {
             consensus.leader_changes.increment();
         }
-        if after.height == before.height {
-            consensus.round_changes.add(after.round.saturating_sub(before.round));
-        } else if before.round > after.round {
-            // Terms only grow; rounds begin anew with each height.
+        if after.round < before.round {
+            // Terms only grow; rounds begin anew with each height. The engine is at the next height
+            // before readers see the last one, so heights are not compared.
             consensus.late_decisions.increment();
+        } else if after.height == before.height {
+            consensus.round_changes.add(after.round - before.round);
         }
     }
 
@@ -110,6 +111,9 @@ impl Metrics {
 mod tests {
     use super::super::registry::Metric;
     use super::*;
+    use alloy_primitives::B256;
+    use landfall_types::{Anchor, Committee, Epoch, NodeId, Params, PbftParams, Time};
+    use std::collections::BTreeMap;
 
     fn text(metric: &impl Metric) -> String {
         let mut out = String::new();
@@ -131,6 +135,56 @@ mod tests {
         assert!(proposals.contains("m_sum 0.5\nm_count 1\n"), "{proposals}");
         let heights = text(&consensus.height_seconds);
         assert!(heights.contains("m_sum 2\nm_count 1\n"), "{heights}");
+    }
+
+    #[test]
+    fn rounds_count_within_a_height_and_a_late_decision_once() {
+        let (metrics, mut view) = (Metrics::default(), view());
+        let mut to = |height, round, leader: u8| {
+            let before = view.clone();
+            (view.height, view.round) = (Height(height), round);
+            view.leader = Some(NodeId::repeat_byte(leader));
+            metrics.moved(&before, &view);
+        };
+        to(5, 1, 1);
+        to(5, 3, 2);
+        // The engine moves on first, readers follow.
+        to(5, 0, 2);
+        to(6, 0, 2);
+        to(7, 0, 3);
+        let consensus = &metrics.consensus;
+        assert_eq!((consensus.round_changes.get(), consensus.late_decisions.get()), (3, 1));
+        assert_eq!(consensus.leader_changes.get(), 3);
+    }
+
+    fn view() -> ConsensusView {
+        let id = NodeId::repeat_byte(1);
+        let epoch = Epoch {
+            chain: B256::ZERO,
+            number: 0,
+            params: Params::Pbft(PbftParams::default()),
+            committee: Committee::equal([id]).unwrap(),
+            first: Height(1),
+            last: Height(u64::MAX),
+            anchor: Anchor::Final { hash: B256::ZERO, time: Time(0) },
+        };
+        ConsensusView {
+            taken: Time(0),
+            epoch: Arc::new(epoch),
+            names: Arc::default(),
+            me: id,
+            height: Height(5),
+            height_since: Time(0),
+            round: 0,
+            round_since: Time(0),
+            leader: None,
+            watched_from: Height(5),
+            members: BTreeMap::new(),
+            claimed: None,
+            describe: String::new(),
+            halted: None,
+            silent: None,
+        }
     }
 
     #[test]
