@@ -170,6 +170,11 @@ impl Hostile {
         Self { open, inbound, task }
     }
 
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.open.is_closed()
+    }
+
     /// A substream on which nothing was said yet.
     pub async fn stream(&self) -> io::Result<yamux::Stream> {
         let (sender, receiver) = oneshot::channel();
