@@ -221,6 +221,7 @@ fn limits() -> Limits {
         recovering: 512,
         range_blocks: 32,
         evidence_window: 64,
+        ..Limits::default()
     }
 }
 
