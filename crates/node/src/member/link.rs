@@ -10,7 +10,7 @@ use crate::door::Door;
 use alloy_primitives::bytes::Bytes;
 use landfall_chain::pool::PoolError;
 use landfall_network::{Event, GossipId, Lane, Network, Offence, Topic, Verdict};
-use landfall_replica::{To, Wire};
+use landfall_replica::{Passage, To, Wire, passage};
 use landfall_types::{Committee, NodeId};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -78,11 +78,19 @@ pub async fn listen(
             },
             Event::Gossip { from, topic: Topic::Blocks, bytes, id, permit } => {
                 match Wire::decode(&bytes) {
-                    Ok(wire @ Wire::Block(_)) => {
-                        // Forwarded before it is executed, so that it travels at the speed of the
-                        // network. Who made an invalid block is told apart when it is executed.
-                        network.verdict(id, Verdict::Accept);
-                        Happening::Wire { from, wire, permit: Some(permit) }
+                    // Forwarded before it is executed, so that it travels at the speed of the
+                    // network. Whoever sealed it answers for it, not whoever passes it on.
+                    Ok(Wire::Block(block)) => {
+                        let verdict = match passage(&block, &observer.view().epoch) {
+                            Passage::Forward => Verdict::Accept,
+                            Passage::Keep => Verdict::Ignore,
+                            Passage::Refuse => Verdict::Reject,
+                        };
+                        network.verdict(id, verdict);
+                        if verdict == Verdict::Reject {
+                            continue;
+                        }
+                        Happening::Wire { from, wire: Wire::Block(block), permit: Some(permit) }
                     }
                     _ => {
                         network.verdict(id, Verdict::Reject);
