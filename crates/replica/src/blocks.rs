@@ -1,94 +1,22 @@
 //! Blocks on their way into the tree: those that came, and those that are made here.
 
+use crate::allowance::size;
 use crate::halt::Halt;
 use crate::job::{Build, BuiltDone, Execute, Job, Unproven};
-use crate::passage::maker;
+use crate::passage::{is_members, maker};
 use crate::replica::Replica;
+use crate::waiting::{Building, Waiting};
 use alloy_primitives::{B256, Bytes, U256};
 use landfall_chain::{Attributes, Begin, Executed, ImportError};
 use landfall_consensus::{
     Input, SealedHeader, Tree, TreeBlock, Verdict, lottery, planted, protocol,
 };
-use landfall_types::{Block, Extension, Height, Kind, NodeId, Span, Time};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use landfall_types::{Block, Extension, Height, Kind, NodeId, Time};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Unexecuted headers of branches that contradict finality, at most.
 const RIVAL_HEADERS: usize = 2_048;
-
-/// A block that is not in the tree yet.
-struct Waiting {
-    block: Block,
-    header: SealedHeader,
-    from: NodeId,
-    executing: bool,
-    since: Time,
-}
-
-struct Building {
-    id: u64,
-    parent: B256,
-    extension: Bytes,
-    difficulty: Option<U256>,
-    superseded: Arc<AtomicBool>,
-}
-
-/// Blocks outside the tree.
-#[derive(Default)]
-pub(crate) struct Blocks {
-    waiting: BTreeMap<B256, Waiting>,
-    /// Hashes of invalid blocks and why, the newest last.
-    invalid: VecDeque<(B256, String)>,
-    invalid_hashes: BTreeSet<B256>,
-    building: Option<Building>,
-    builds: u64,
-    /// A tree with the headers of branches that contradict what is final.
-    rivals: Option<Tree>,
-    /// In the tree and not in the log: only with a bug that was planted.
-    held: Vec<Executed>,
-}
-
-impl Blocks {
-    pub fn len(&self) -> usize {
-        self.waiting.len() + self.invalid.len() + self.rivals.as_ref().map_or(0, Tree::len)
-    }
-
-    pub fn is_waiting(&self, hash: &B256) -> bool {
-        self.waiting.contains_key(hash)
-    }
-
-    /// Why a block is invalid here, if it is.
-    pub fn why_invalid(&self, hash: &B256) -> Option<&str> {
-        let found = || self.invalid.iter().find(|(known, _)| known == hash);
-        self.invalid_hashes.contains(hash).then(found)?.map(|(_, why)| why.as_str())
-    }
-
-    /// Whether a block stands on another one, through blocks that wait, or is it.
-    fn leads_to(&self, hash: B256, below: B256) -> bool {
-        let mut at = hash;
-        while at != below {
-            let Some(waiting) = self.waiting.get(&at) else { return false };
-            at = waiting.block.parent();
-        }
-        true
-    }
-
-    /// Forgets what has waited too long, or came at a time that the clock has left.
-    pub fn expire(&mut self, now: Time, after: Span) {
-        self.waiting
-            .retain(|_, it| it.executing || (it.since <= now && now.since(it.since) < after));
-    }
-
-    /// The missing block below a waiting one.
-    pub fn root_of(&self, hash: &B256) -> B256 {
-        let mut at = *hash;
-        while let Some(waiting) = self.waiting.get(&at) {
-            at = waiting.block.parent();
-        }
-        at
-    }
-}
 
 impl Replica {
     /// A block came from a peer: who sealed it, and who signed what its extension carries, is
@@ -98,8 +26,7 @@ impl Replica {
         let known = self.tree.has(&hash)
             || self.blocks.is_waiting(&hash)
             || self.blocks.invalid_hashes.contains(&hash);
-        let room = self.blocks.waiting.len() < self.config.limits.waiting_blocks;
-        if known || !room {
+        if known {
             return;
         }
         let Some(header) = Self::header_of(&block) else {
@@ -124,11 +51,19 @@ impl Replica {
         header: SealedHeader,
         genuine: bool,
     ) -> Result<(), Halt> {
+        let number = usize::try_from(header.extension.epoch).unwrap_or(usize::MAX);
+        let epoch = self.epochs.get(number).filter(|epoch| epoch.kind().is_agreement());
+        if epoch.is_some_and(|epoch| !is_members(epoch, &header)) {
+            // Only members make blocks, so only members make us keep some.
+            self.penalise(from, "a block with a wrong seal");
+            return Ok(());
+        }
         if genuine {
             return self.park(now, from, block, header);
         }
         let hash = block.hash();
-        self.penalise(from, "a block with a signature that is not of the node it names");
+        let guilty = maker(from, &header);
+        self.penalise(guilty, "a block with a signature that is not of the node it names");
         if self.tree.has(&hash) || self.blocks.is_waiting(&hash) {
             return Ok(());
         }
@@ -153,9 +88,12 @@ impl Replica {
         if missing && Height(block.number()) <= floor && self.epoch().kind().is_agreement() {
             return self.check_beside_final(&block);
         }
-        self.blocks
-            .waiting
-            .insert(hash, Waiting { block, header, from, executing: false, since: now });
+        let bytes = size(&block);
+        if !self.blocks.make_room(from, bytes, &self.config.limits) {
+            return Ok(());
+        }
+        let waiting = Waiting { block, header, from, bytes, executing: false, since: now };
+        self.blocks.waiting.insert(hash, waiting);
         if missing {
             self.want(now, parent, Some(from));
         }
@@ -329,8 +267,8 @@ impl Replica {
 
     fn reject(&mut self, now: Time, hash: B256, why: String) -> Result<(), Halt> {
         if let Some(waiting) = self.blocks.waiting.remove(&hash) {
-            let maker = maker(waiting.from, &waiting.header);
-            self.penalise(maker, &format!("an invalid block: {why}"));
+            let guilty = maker(waiting.from, &waiting.header);
+            self.penalise(guilty, &format!("an invalid block: {why}"));
         }
         self.sync.arrived(&hash);
         if let Some(proof) = self.sync.take_proof(&hash) {

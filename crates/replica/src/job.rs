@@ -80,6 +80,8 @@ pub struct Recover {
     pub(crate) votes: Vec<SignedVote>,
     pub(crate) chain: B256,
     pub(crate) what: Unproven,
+    /// Of the block, if it is one.
+    pub(crate) bytes: usize,
 }
 
 /// What waits for its signers.
@@ -140,6 +142,7 @@ pub struct RecoveredDone {
     pub(crate) from: NodeId,
     pub(crate) votes: Vec<SignedVote>,
     pub(crate) what: Unproven,
+    pub(crate) bytes: usize,
     /// Whether every signature is that of the node it names.
     pub(crate) genuine: bool,
     /// Who sealed the block, if it is one.
@@ -236,7 +239,8 @@ impl Recover {
             }
             _ => None,
         };
-        RecoveredDone { from: self.from, votes: self.votes, what: self.what, genuine, sealer }
+        let Self { from, votes, what, bytes, .. } = self;
+        RecoveredDone { from, votes, what, bytes, genuine, sealer }
     }
 }
 

@@ -9,24 +9,28 @@
 //! they arise, and nothing that an engine says after a record leaves before that record is
 //! durable.
 
+mod allowance;
 mod blocks;
 mod development;
 mod halt;
 mod job;
+mod limits;
 mod mempool;
 mod outputs;
 mod passage;
 mod replica;
 mod signer;
 mod sync;
+mod waiting;
 mod wire;
 
 pub use halt::Halt;
 pub use job::{
     Build, BuiltDone, Done, Effect, Execute, Job, JobKind, Recover, RecoveredDone, Sign, SignedDone,
 };
+pub use limits::Limits;
 pub use mempool::{Mempool, next_rules};
 pub use passage::{Passage, passage};
-pub use replica::{Config, Event, Limits, Replica, epochs_so_far};
+pub use replica::{Config, Event, Replica, epochs_so_far};
 pub use signer::{KeySigner, Refused, Signer, seal_digest, search_from};
 pub use wire::{To, Wire, WireError};

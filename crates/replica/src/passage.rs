@@ -13,6 +13,12 @@ pub(crate) fn maker(from: NodeId, header: &SealedHeader) -> NodeId {
     header.sealer.filter(|sealer| *sealer == header.extension.proposer).unwrap_or(from)
 }
 
+/// Whether a member has sealed a block, under its own name.
+pub(crate) fn is_members(epoch: &Epoch, header: &SealedHeader) -> bool {
+    let proposer = header.extension.proposer;
+    epoch.has_member(&proposer) && header.sealer == Some(proposer)
+}
+
 /// What is to be done with a gossiped block before anybody has executed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
@@ -28,19 +34,14 @@ pub enum Passage {
 /// Looks at what every node sees alike without the parent: the extension and, in an agreement, the
 /// seal. `epoch` is the one that runs here.
 pub fn passage(block: &Block, epoch: &Epoch) -> Passage {
-    let seal = <[u8; 65]>::try_from(&block.seal[..]).ok().map(Signature);
-    let digest = seal_digest(block.hash(), epoch.chain);
-    let sealer = seal.and_then(|seal| landfall_light::recover(digest, &seal));
-    let Some(header) = Replica::header_of(block) else { return Passage::Refuse };
+    let Some(mut header) = Replica::header_of(block) else { return Passage::Refuse };
     if header.extension.epoch != epoch.number || !epoch.kind().is_agreement() {
         return Passage::Keep;
     }
-    let proposer = header.extension.proposer;
-    if epoch.has_member(&proposer) && sealer == Some(proposer) {
-        Passage::Forward
-    } else {
-        Passage::Refuse
-    }
+    let seal = <[u8; 65]>::try_from(&block.seal[..]).ok().map(Signature);
+    let digest = seal_digest(block.hash(), epoch.chain);
+    header.sealer = seal.and_then(|seal| landfall_light::recover(digest, &seal));
+    if is_members(epoch, &header) { Passage::Forward } else { Passage::Refuse }
 }
 
 #[cfg(test)]

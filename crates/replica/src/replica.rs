@@ -1,11 +1,12 @@
 //! The replica: its parts, its start, and what happens to it.
 
-use crate::blocks::Blocks;
 use crate::halt::Halt;
 use crate::job::{Done, Effect, Job, JobKind};
+use crate::limits::Limits;
 use crate::mempool::Mempool;
 use crate::outputs::Outbox;
 use crate::sync::Sync;
+use crate::waiting::Blocks;
 use crate::wire::Wire;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::Decodable;
@@ -14,7 +15,7 @@ use landfall_consensus::{
     Archive, Context, Engine, FinalityProof, ForkChoice, Input, Output, Progress, Record,
     SealedHeader, Start, Tree, TreeBlock, pbft, planted, protocol,
 };
-use landfall_types::{Anchor, Block, Epoch, Extension, Height, NodeId, Schedule, Span, Time};
+use landfall_types::{Anchor, Block, Epoch, Extension, Height, NodeId, Schedule, Time};
 use std::sync::Arc;
 
 /// Blocks of the finalised branch that the tree keeps below the finalised one, at least.
@@ -45,51 +46,6 @@ pub struct Config {
     pub alone: bool,
     /// Bounds.
     pub limits: Limits,
-}
-
-/// Bounds and paces of a replica.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Between two announcements of the finalised height and the head.
-    pub status_interval: Span,
-    /// A block that was asked for in vain is asked for again after this.
-    pub fetch_retry: Span,
-    /// A block that nobody wants any more is forgotten after this.
-    pub fetch_expiry: Span,
-    /// Blocks that wait for parent, epoch, time or execution.
-    pub waiting_blocks: usize,
-    /// A block that waited for so long is forgotten.
-    pub waiting_expiry: Span,
-    /// Blocks asked for.
-    pub wanted_blocks: usize,
-    /// Hashes of invalid blocks that are remembered.
-    pub invalid_blocks: usize,
-    /// Messages whose signers are being recovered.
-    pub recovering: usize,
-    /// Blocks in one answer to a range.
-    pub range_blocks: u64,
-    /// Bytes of blocks in one answer to a range, if they are more than one.
-    pub range_bytes: usize,
-    /// Heights for which votes are kept as evidence.
-    pub evidence_window: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            status_interval: Span(500),
-            fetch_retry: Span(500),
-            fetch_expiry: Span(10_000),
-            waiting_blocks: 512,
-            waiting_expiry: Span(120_000),
-            wanted_blocks: 512,
-            invalid_blocks: 1_024,
-            recovering: 1_024,
-            range_blocks: 64,
-            range_bytes: 8 << 20,
-            evidence_window: 128,
-        }
-    }
 }
 
 /// What happens to a replica.

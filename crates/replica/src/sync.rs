@@ -3,6 +3,7 @@
 //! Votes are repeated by engines; blocks, fetches and proofs are repeated here. A peer's claims are
 //! hints: what it says of its height only leads to a question.
 
+use crate::allowance::{Answers, Recoveries, size};
 use crate::halt::Halt;
 use crate::job::{Effect, Job, Recover, RecoveredDone, Unproven};
 use crate::replica::Replica;
@@ -26,6 +27,8 @@ struct Wanted {
     /// When to forget it.
     expiry: Time,
     asked: u32,
+    /// Who spoke of it, if somebody did.
+    from: Option<NodeId>,
 }
 
 /// What is asked for and what waits for an answer.
@@ -34,7 +37,8 @@ pub(crate) struct Sync {
     wanted: BTreeMap<B256, Wanted>,
     /// Verified proofs whose block is not in the tree.
     proofs: BTreeMap<B256, FinalityProof>,
-    recovering: usize,
+    recoveries: Recoveries,
+    answers: Answers,
     /// Not to ask for another range before.
     range_after: Time,
     /// A peer that said that it is ahead, and how far.
@@ -49,7 +53,8 @@ impl Sync {
             due: now,
             wanted: BTreeMap::new(),
             proofs: BTreeMap::new(),
-            recovering: 0,
+            recoveries: Recoveries::default(),
+            answers: Answers::default(),
             range_after: now,
             ahead: None,
             accused: BTreeSet::new(),
@@ -62,14 +67,7 @@ impl Sync {
     }
 
     pub fn len(&self) -> usize {
-        self.wanted.len() + self.proofs.len() + self.recovering + self.accused.len()
-    }
-
-    /// Takes a place among the recoveries, if there is one.
-    pub fn begin_recovery(&mut self, most: usize) -> bool {
-        let room = self.recovering < most;
-        self.recovering += usize::from(room);
-        room
+        self.wanted.len() + self.proofs.len() + self.recoveries.len() + self.accused.len()
     }
 
     /// A block is here, or is not worth having.
@@ -114,7 +112,7 @@ impl Replica {
                 self.receive_block(from, block);
                 Ok(())
             }
-            Wire::Get(hash) => self.answer_get(from, hash),
+            Wire::Get(hash) => self.answer_get(now, from, hash),
             Wire::Status { finalized, head } => {
                 if finalized > self.height(&self.shown.finalized) {
                     self.sync.ahead = Some((from, finalized));
@@ -127,11 +125,20 @@ impl Replica {
                 }
                 Ok(())
             }
-            Wire::Range { after } => self.answer_range(from, after),
+            Wire::Range { after } => self.answer_range(now, from, after),
             Wire::Proof(proof) => {
                 let height = self.height(&self.shown.finalized);
                 let ours = self.reader.hash_at(proof.height().0).ok().flatten();
                 if proof.height() <= height && ours == Some(proof.hash()) {
+                    return Ok(());
+                }
+                // Before a signature is looked at: each costs as much as ten transactions.
+                let signatures = proof.certificate.signatures.len();
+                if signatures > self.config.schedule.largest_committee() {
+                    self.penalise(
+                        from,
+                        "a proof with more signatures than a committee has members",
+                    );
                     return Ok(());
                 }
                 let votes = proof.certificate.votes().collect();
@@ -173,6 +180,11 @@ impl Replica {
         }
         let mut votes = body.votes();
         votes.extend(vote);
+        // A justification has the round changes and the prepares of a committee; and the vote.
+        if votes.len() > 2 * self.config.schedule.largest_committee() + 1 {
+            self.penalise(from, "a message that carries more votes than any member needs");
+            return Ok(());
+        }
         if votes.is_empty() {
             return self.feed(now, Input::Message { from, vote, body });
         }
@@ -181,18 +193,26 @@ impl Replica {
     }
 
     pub(crate) fn recover(&mut self, from: NodeId, votes: Vec<SignedVote>, what: Unproven) {
-        if self.sync.begin_recovery(self.config.limits.recovering) {
+        let bytes = match &what {
+            Unproven::Block(block, _) => size(block),
+            Unproven::Message { .. } | Unproven::Proof(_) => 0,
+        };
+        let member = self.epoch().has_member(&from);
+        if self.sync.recoveries.begin(from, member, bytes, &self.config.limits) {
             // Each signature once: a block carries commits that came as messages before.
             let votes = votes.into_iter().filter(|vote| !self.archive.has(vote)).collect();
             let chain = self.reader.genesis_hash();
-            self.job(Job::Recover(Box::new(Recover { from, votes, chain, what })));
+            self.job(Job::Recover(Box::new(Recover { from, votes, chain, what, bytes })));
         }
     }
 
     /// The signers are known: votes are compared with those seen, and what they came with goes on.
     pub(crate) fn recovered(&mut self, now: Time, done: RecoveredDone) -> Result<(), Halt> {
-        self.sync.recovering = self.sync.recovering.saturating_sub(1);
+        self.sync.recoveries.end(done.from, done.bytes);
         for vote in done.votes.iter().filter(|_| done.genuine) {
+            if !self.is_of_use(vote) {
+                continue;
+            }
             if let Some(evidence) = self.archive.note(vote) {
                 self.report(evidence);
             }
@@ -212,6 +232,16 @@ impl Replica {
             Unproven::Message { .. } => Ok(()),
             Unproven::Proof(proof) => self.receive_proof(now, done.from, proof),
         }
+    }
+
+    /// Whether a vote is worth keeping as evidence: by a member, of a height that is at hand. Others
+    /// could be made without end.
+    fn is_of_use(&self, signed: &SignedVote) -> bool {
+        let place = signed.vote.position;
+        let epoch = usize::try_from(place.epoch).ok().and_then(|number| self.epochs.get(number));
+        let finalized = self.height(&self.shown.finalized).0;
+        place.height.0 <= finalized.saturating_add(self.config.limits.evidence_window)
+            && epoch.is_some_and(|epoch| epoch.has_member(&signed.signer))
     }
 
     fn receive_proof(&mut self, now: Time, from: NodeId, proof: FinalityProof) -> Result<(), Halt> {
@@ -312,7 +342,10 @@ impl Replica {
         self.effects.push(Effect::Send { to: To::One(from), wire: Wire::Range { after } });
     }
 
-    fn answer_get(&mut self, from: NodeId, hash: B256) -> Result<(), Halt> {
+    fn answer_get(&mut self, now: Time, from: NodeId, hash: B256) -> Result<(), Halt> {
+        if !self.sync.answers.may_answer(now, from, &self.config.limits) {
+            return Ok(());
+        }
         let found = self.reader.block(hash).map_err(|error| Halt::Store(error.to_string()))?;
         if let Some(stored) = found {
             self.send_block(from, &stored);
@@ -321,13 +354,17 @@ impl Replica {
     }
 
     fn send_block(&mut self, to: NodeId, stored: &Arc<StoredBlock>) {
+        self.sync.answers.note(to, size(&stored.block));
         let wire = Wire::Block(stored.block.clone());
         self.effects.push(Effect::Send { to: To::One(to), wire });
     }
 
     /// Blocks of one epoch and the newest proof among them, so that the asker can check it with
     /// the committee that it knows.
-    fn answer_range(&mut self, from: NodeId, after: Height) -> Result<(), Halt> {
+    fn answer_range(&mut self, now: Time, from: NodeId, after: Height) -> Result<(), Halt> {
+        if !self.sync.answers.may_answer(now, from, &self.config.limits) {
+            return Ok(());
+        }
         let finalized = self.height(&self.shown.finalized);
         if after >= finalized.max(self.known_height()) {
             return Ok(());
@@ -400,8 +437,7 @@ impl Replica {
 
     /// Whether blocks are few enough bytes for an answer.
     fn fits<'a>(&self, blocks: impl IntoIterator<Item = &'a Arc<StoredBlock>>) -> bool {
-        let bytes: usize =
-            blocks.into_iter().map(|stored| stored.block.ethereum_rlp_length()).sum();
+        let bytes: usize = blocks.into_iter().map(|stored| size(&stored.block)).sum();
         bytes <= self.config.limits.range_bytes
     }
 
@@ -416,10 +452,12 @@ impl Replica {
             wanted.expiry = wanted.expiry.max(expiry);
             return;
         }
-        if self.sync.wanted.len() >= limits.wanted_blocks {
+        let spoken_of = |peer| self.sync.wanted.values().filter(|it| it.from == Some(peer)).count();
+        let greedy = from.is_some_and(|peer| spoken_of(peer) >= limits.wanted_of_peer);
+        if greedy || self.sync.wanted.len() >= limits.wanted_blocks {
             return;
         }
-        self.sync.wanted.insert(hash, Wanted { retry, expiry, asked: 1 });
+        self.sync.wanted.insert(hash, Wanted { retry, expiry, asked: 1, from });
         if !self.blocks.is_waiting(&hash) {
             let to = from.filter(|id| *id != self.config.me).map_or(To::Any, To::One);
             self.effects.push(Effect::Send { to, wire: Wire::Get(hash) });
@@ -435,6 +473,7 @@ impl Replica {
         }
         self.sync.due = now + limits.status_interval;
         self.blocks.expire(now, limits.waiting_expiry);
+        self.sync.answers.forget(now);
         self.pump(now)?;
         let horizon = now + limits.fetch_expiry;
         self.sync.wanted.retain(|_, wanted| wanted.expiry > now && wanted.expiry <= horizon);

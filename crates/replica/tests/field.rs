@@ -349,9 +349,9 @@ fn a_proven_block_that_is_invalid_here_stops_the_node() {
     }
 }
 
-/// Without a proof, an invalid block is held against who sent it, and the node goes on.
+/// Without a proof, an invalid block is held against who sealed it, and the node goes on.
 #[test]
-fn an_invalid_block_without_a_proof_costs_its_sender_and_nobody_else() {
+fn an_invalid_block_without_a_proof_costs_its_maker_and_nobody_else() {
     let (mut it, block) = next_of_the_others();
     let bad = with_another_state(&it, &block);
     it.heal();

@@ -215,13 +215,16 @@ fn limits() -> Limits {
         fetch_retry: Span(1_000),
         fetch_expiry: Span(15_000),
         waiting_blocks: 128,
+        waiting_of_peer: 64,
         waiting_expiry: Span(120_000),
         wanted_blocks: 128,
         invalid_blocks: 64,
         recovering: 512,
+        recovering_of_strangers: 256,
         range_blocks: 32,
         range_bytes: 1 << 20,
         evidence_window: 64,
+        ..Limits::default()
     }
 }
 

@@ -13,6 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The root of an empty trie.
 const EMPTY_ROOT: B256 = alloy_consensus::constants::EMPTY_ROOT_HASH;
 
+/// How long an answer is waited for: as long as a node counts what it has answered.
+const ANSWER: Duration = Duration::from_secs(1);
+
 /// Milliseconds since the Unix epoch.
 pub fn wall() -> u64 {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
@@ -64,25 +67,29 @@ pub fn garbage_signature(seed: u64) -> Signature {
     Signature(bytes)
 }
 
-/// The newest final block that a node gives, and the proof that it is final.
+/// The newest final block that a node gives, and the proof that it is final; `None` if it is not
+/// given, as to whoever asks too often.
 pub async fn newest(arena: &Arena, peer: &mut Peer) -> Option<(Block, FinalityProof)> {
     peer.forget();
     let node = &arena.nodes[peer.node];
     // Asked over another connection: it may block for as long as a loaded node takes.
     let finalized = tokio::task::block_in_place(|| node.finalized());
     let after = Height(finalized.saturating_sub(1));
-    peer.send(Lane::Sync, &Wire::Range { after }).await.ok()?;
-    let mut last = None;
-    for _ in 0..1_000 {
-        match peer.hear(Duration::from_secs(2)).await? {
-            Wire::Block(block) => last = Some(block),
-            Wire::Proof(proof) => {
-                return last.filter(|it| it.hash() == proof.hash()).map(|it| (it, proof));
+    let answer = async {
+        peer.send(Lane::Sync, &Wire::Range { after }).await.ok()?;
+        let mut last = None;
+        loop {
+            match peer.hear(ANSWER).await? {
+                Wire::Block(block) => last = Some(block),
+                Wire::Proof(proof) => {
+                    let block = last.filter(|block: &Block| block.hash() == proof.hash());
+                    return block.map(|block| (block, proof));
+                }
+                _ => {}
             }
-            _ => {}
         }
-    }
-    None
+    };
+    tokio::time::timeout(ANSWER, answer).await.ok().flatten()
 }
 
 /// The fields of a block that an attack may change before it is hashed and sealed.

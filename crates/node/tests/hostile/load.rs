@@ -25,7 +25,8 @@ const EVERY: Duration = Duration::from_micros(33_333);
 pub const OFFERED: f64 = 300.0;
 /// Between two looks at what is final.
 const LOOK: Duration = Duration::from_millis(25);
-/// An account of which nothing became final for so long sends everything again.
+/// An account of which nothing became final for so long sends again, and not sooner after that: on a
+/// slow machine more would make it slower.
 const AGAIN: Duration = Duration::from_secs(4);
 /// Transfers of one account on their way, at most.
 const WINDOW: usize = 4_096;
@@ -118,6 +119,12 @@ impl Load {
         Self { record, stopped, threads: vec![sender, watcher] }
     }
 
+    /// Final transfers in all.
+    pub fn transfers(&self) -> u64 {
+        let record = self.record.lock().expect("the load does not panic");
+        record.totals.last().map_or(0, |(_, total)| *total)
+    }
+
     /// What happened between two moments. What is not final yet counts with the time so far.
     pub fn window(&self, from: Instant, to: Instant) -> Window {
         let record = self.record.lock().expect("the load does not panic");
@@ -172,6 +179,7 @@ fn send(
 ) {
     let mut nonces = [0_u64; SENDERS];
     let begun = Instant::now();
+    let mut repeated = [begun; SENDERS];
     for (turn, account) in (0_u32..).zip((0..SENDERS).cycle()) {
         if stopped.load(Ordering::Relaxed) {
             return;
@@ -182,7 +190,11 @@ fn send(
             let mut record = record.lock().expect("the load does not panic");
             let waiting = &mut record.waiting[account];
             assert!(waiting.len() * BATCH as usize <= WINDOW, "nothing becomes final any more");
-            let late = waiting.front().is_some_and(|first| first.at.elapsed() > AGAIN);
+            let late = repeated[account].elapsed() > AGAIN
+                && waiting.front().is_some_and(|first| first.at.elapsed() > AGAIN);
+            if late {
+                repeated[account] = Instant::now();
+            }
             late.then(|| waiting.iter().take(20).flat_map(|sent| sent.raw.clone()).collect())
         };
         late.iter().for_each(|raw: &Vec<String>| submit(node, raw));

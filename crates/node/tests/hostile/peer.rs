@@ -81,15 +81,20 @@ impl Peer {
         joined.expect("a stranger is let in before it does harm")
     }
 
-    /// Connects as the validator, to the first node from this one on at which it is not banned.
+    /// Connects as the validator, to the first node from this one on at which it is not banned. A
+    /// ban of a validator lasts half a minute; the attack begins after it.
     pub async fn member(arena: &Arena, node: usize) -> Self {
         let nodes = arena.nodes.len();
         let mut refused = String::new();
-        for number in (0..nodes).map(|turn| (node + turn) % nodes) {
+        for number in (0..nodes).map(|turn| (node + turn) % nodes).cycle().take(40 * nodes) {
             match Self::join(arena, number, arena.member.node_key).await {
-                Ok(peer) => return peer,
+                Ok(peer) => {
+                    arena.begin(crate::ATTACK);
+                    return peer;
+                }
                 Err(error) => refused = error.to_string(),
             }
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
         panic!("the validator is refused by all nodes: {refused}");
     }

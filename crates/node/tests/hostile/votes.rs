@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 const STEP: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn open_height(arena: &Arena, node: usize) -> u64 {
     tokio::task::block_in_place(|| arena.nodes[node].finalized()) + 1
@@ -159,6 +160,8 @@ pub async fn stuffed_certificates(arena: &Arena) -> Met {
     };
     let signatures: Vec<_> = (0..2_500).map(sign).collect();
     let certificate = Certificate { vote: prepared, signatures };
+    // Signing takes a busy machine as long as the attack.
+    arena.begin(2 * SECOND);
     let sent = flood(arena, &mut peer, 1, |number| {
         let mut said = vote(Step::RoundChange, 1_000_000, 1 + number, prepared.hash);
         said.context = alloy_primitives::U256::ONE.into();
@@ -185,11 +188,10 @@ async fn settle(arena: &Arena) {
 pub async fn withheld_blocks(arena: &Arena) -> Met {
     let mut peers = Vec::new();
     for node in 0..HONEST {
-        if let Ok(peer) = Peer::join(arena, node, arena.member.node_key).await {
-            peers.push(peer);
-        }
+        // In another try it may be banned somewhere.
+        peers.extend(Peer::join(arena, node, arena.member.node_key).await);
     }
-    assert_eq!(peers.len(), HONEST, "the validator is welcome before it has done harm");
+    assert!(!peers.is_empty(), "the validator is refused by all nodes");
     let (mut seen, mut turns) = (0, 0);
     while !arena.is_over() {
         let Some(wire) = peers[0].hear(STEP * 100).await else { continue };

@@ -142,6 +142,8 @@ pub struct Node {
     pub halt: Option<Halt>,
     /// What its peers were held guilty of.
     pub penalties: Vec<String>,
+    /// Whom it held guilty.
+    pub guilty: Vec<NodeId>,
     /// Who was reported, with evidence.
     pub accused: Vec<NodeId>,
     life: u64,
@@ -185,6 +187,7 @@ impl Cluster {
                 shown: Vec::new(),
                 halt: None,
                 penalties: Vec::new(),
+                guilty: Vec::new(),
                 accused: Vec::new(),
                 life: 0,
             }
@@ -368,7 +371,10 @@ impl Cluster {
                 }
                 Effect::Shown { .. } => {}
                 Effect::Report(evidence) => self.nodes[node].accused.push(evidence.accused().0),
-                Effect::Penalise { why, .. } => self.nodes[node].penalties.push(why),
+                Effect::Penalise { peer, why } => {
+                    self.nodes[node].guilty.push(peer);
+                    self.nodes[node].penalties.push(why);
+                }
                 Effect::Unsigned { why, .. } => assert!(why.contains("it is away"), "{why}"),
             }
         }
@@ -397,6 +403,12 @@ impl Cluster {
     /// A message of the test's own.
     pub fn inject(&mut self, from: usize, to: usize, wire: &Wire) {
         self.work.push_back(Work::Wire { from, to, bytes: wire.encode() });
+        self.settle();
+    }
+
+    /// A message of somebody who is none of the nodes.
+    pub fn inject_as(&mut self, from: NodeId, to: usize, wire: Wire) {
+        self.step(to, Event::Wire { from, wire });
         self.settle();
     }
 

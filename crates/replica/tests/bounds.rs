@@ -1,0 +1,256 @@
+//! What a hostile peer can make a node keep and do is bounded, and what it does is held against it and
+//! nobody else. The attacks on real nodes are in `crates/node/tests/hostile`; each found one of these.
+
+mod cluster;
+
+use alloy_consensus::Sealed;
+use alloy_primitives::{B256, Bytes, U256, keccak256};
+use cluster::{Cluster, PATIENCE, id, key, settled};
+use landfall_consensus::{Body, FinalityProof, pbft};
+use landfall_replica::{
+    Event, JobKind, KeySigner, Limits, Passage, Signer, Wire, passage, seal_digest,
+};
+use landfall_types::{
+    Block, Certificate, Extension, Height, NodeId, Position, SignedVote, SignerSignature, Span,
+    Step, Vote,
+};
+
+/// Somebody with a key that is no member's.
+fn stranger(number: u64) -> KeySigner {
+    KeySigner::new(&keccak256(number.to_be_bytes()).0).expect("a key")
+}
+
+fn vote(step: Step, height: u64, round: u64) -> Vote {
+    let position = Position { epoch: 0, step, height: Height(height), round };
+    Vote { position, hash: B256::repeat_byte(7), context: B256::ZERO }
+}
+
+fn signed(it: &Cluster, signer: &KeySigner, vote: Vote) -> SignedVote {
+    let signature = signer.sign_digest(vote.digest(it.reader(0).genesis_hash()));
+    SignedVote { vote, signer: signer.id(), signature }
+}
+
+/// A certificate of genuine signatures by strangers.
+fn stuffed(it: &Cluster, vote: Vote, signatures: u64) -> Certificate {
+    let one = |number| {
+        let SignedVote { signer, signature, .. } = signed(it, &stranger(number), vote);
+        SignerSignature { signer, signature }
+    };
+    Certificate { vote, signatures: (0..signatures).map(one).collect() }
+}
+
+fn engine(vote: SignedVote, message: pbft::Message) -> Wire {
+    Wire::Engine { epoch: 0, vote: Some(vote), body: Body::Pbft(message) }
+}
+
+/// A block on a parent that nobody has, sealed by a key under a name.
+fn orphan(it: &Cluster, number: u64, seal: &KeySigner, proposer: NodeId, bytes: usize) -> Block {
+    let mut block = it.block_at(0, it.finalized(0));
+    let mut extension = Extension::from_bytes(&block.extension).expect("it is ours");
+    extension.proposer = proposer;
+    block.extension = extension.to_bytes();
+    let mut header = block.header.inner().clone();
+    header.number += 1_000;
+    header.parent_hash = keccak256(number.to_be_bytes());
+    header.parent_beacon_block_root = Some(Extension::commitment(&block.extension));
+    // Bytes of the body are as good as any: nobody looks at them before the parent is here.
+    header.extra_data = vec![1; bytes].into();
+    block.header = Sealed::new(header);
+    let digest = seal_digest(block.hash(), it.reader(0).genesis_hash());
+    block.seal = Bytes::copy_from_slice(&seal.sign_digest(digest).0);
+    block
+}
+
+#[test]
+fn a_proof_with_more_signatures_than_members_is_refused_before_any_is_recovered() {
+    let mut it = settled(cluster::pbft(), 4);
+    it.hold(1, JobKind::Recover);
+    let certificate = stuffed(&it, vote(Step::Commit, 1_000, 0), 5);
+    let before = it.holds(1);
+    it.inject(0, 1, &Wire::Proof(FinalityProof { certificate }));
+    assert_eq!(it.holds(1), before, "signatures are recovered");
+    assert!(it.nodes[1].penalties[0].contains("more signatures than a committee has members"));
+    assert_eq!(it.nodes[1].guilty, [id(0)]);
+}
+
+#[test]
+fn a_message_that_carries_more_votes_than_needed_is_refused_before_any_is_recovered() {
+    let mut it = settled(cluster::pbft(), 4);
+    it.hold(1, JobKind::Recover);
+    let before = it.holds(1);
+    let prepared = Some(stuffed(&it, vote(Step::Prepare, 1, 0), 9));
+    let said = signed(&it, &key(0), vote(Step::RoundChange, 1_000, 2));
+    it.inject(0, 1, &engine(said, pbft::Message::RoundChange { prepared }));
+    assert_eq!(it.holds(1), before, "signatures are recovered");
+    assert!(it.nodes[1].penalties[0].contains("more votes than any member needs"));
+}
+
+#[test]
+fn votes_of_heights_far_ahead_and_of_strangers_are_not_kept() {
+    let mut it = settled(cluster::pbft(), 4);
+    let (before, height) = (it.replica(1).archive().len(), it.finalized(1));
+    let far = height + Limits::default().evidence_window + 1;
+    for number in 0..200 {
+        let said = signed(&it, &key(0), vote(Step::Prepare, far + number, 0));
+        it.inject(0, 1, &engine(said, pbft::Message::Prepare));
+    }
+    let certificate = stuffed(&it, vote(Step::Commit, height + 1, 0), 4);
+    it.inject(0, 1, &Wire::Proof(FinalityProof { certificate }));
+    assert_eq!(it.replica(1).archive().len(), before);
+    // At a height that is at hand a lie is seen.
+    for round in [0, 1] {
+        let mut said = vote(Step::Prepare, height + 5, 0);
+        said.context = U256::from(round).into();
+        let said = signed(&it, &key(0), said);
+        it.inject(0, 1, &engine(said, pbft::Message::Prepare));
+    }
+    assert_eq!(it.nodes[1].accused, [id(0)]);
+}
+
+#[test]
+fn a_peer_that_floods_leaves_room_for_the_votes_of_others() {
+    let mut it = settled(cluster::pbft(), 4);
+    it.hold(1, JobKind::Recover);
+    let limits = Limits::default();
+    for number in 0..2 * limits.recovering as u64 {
+        let said = signed(&it, &key(0), vote(Step::Prepare, 1_000 + number, 0));
+        it.inject(0, 1, &engine(said, pbft::Message::Prepare));
+    }
+    assert!(it.holds(1) <= limits.recovering_of_peer + 8, "{} of one peer", it.holds(1));
+    let before = it.holds(1);
+    let said = signed(&it, &key(2), vote(Step::Prepare, 1_000, 0));
+    it.inject(2, 1, &engine(said, pbft::Message::Prepare));
+    assert_eq!(it.holds(1), before + 1, "there is no room for another peer");
+    it.release(1);
+    let height = it.finalized(0) + 2;
+    it.expect_final(&[0, 1, 2, 3], height, PATIENCE);
+}
+
+#[test]
+fn a_block_that_no_member_sealed_is_not_kept_and_costs_its_sender() {
+    let mut it = settled(cluster::pbft(), 4);
+    let before = it.replica(1).queued();
+    for number in 0..3 {
+        let forged = orphan(&it, number, &stranger(1), id(2), 0);
+        it.inject(0, 1, &Wire::Block(forged));
+        let foreign = orphan(&it, number, &stranger(1), stranger(1).id(), 0);
+        it.inject(0, 1, &Wire::Block(foreign));
+    }
+    assert_eq!(it.replica(1).queued(), before, "blocks of nobody wait");
+    assert_eq!(it.nodes[1].guilty, [id(0); 6]);
+}
+
+#[test]
+fn a_peer_that_sends_orphans_fills_its_own_share_and_nobody_elses() {
+    let mut it = settled(cluster::pbft(), 4);
+    let (limits, before) = (Limits::default(), it.replica(1).queued());
+    for number in 0..600 {
+        let block = orphan(&it, number, &key(0), id(0), 0);
+        it.inject(0, 1, &Wire::Block(block));
+    }
+    let held = it.replica(1).queued() - before;
+    assert!(held <= limits.waiting_of_peer + limits.wanted_of_peer, "{held} of one peer");
+    let other = orphan(&it, 10_000, &key(0), id(0), 0);
+    it.inject(2, 1, &Wire::Block(other));
+    assert!(it.replica(1).queued() - before > held, "there is no room for another peer");
+}
+
+#[test]
+fn large_blocks_that_wait_are_bounded_in_bytes_and_the_greedy_give_way() {
+    let mut it = settled(cluster::pbft(), 4);
+    let limits = Limits::default();
+    let large = 6 << 20;
+    let fit = (limits.waiting_bytes / large) as u64;
+    let before = it.replica(1).queued();
+    for number in 0..3 * fit {
+        let block = orphan(&it, number, &key(0), id(0), large);
+        it.inject(0, 1, &Wire::Block(block));
+    }
+    // A block that waits, and that its parent is asked for.
+    assert!(it.replica(1).queued() - before <= 2 * fit as usize, "more bytes wait than may");
+    let queued = it.replica(1).queued();
+    let other = orphan(&it, 20_000, &key(0), id(0), large);
+    it.inject(2, 1, &Wire::Block(other));
+    assert_eq!(
+        it.replica(1).queued(),
+        queued + 1,
+        "one gave way, and one parent more is asked for"
+    );
+}
+
+#[test]
+fn an_invalid_block_is_its_makers_fault_whoever_passes_it_on() {
+    let mut it = settled(cluster::pbft(), 4);
+    it.part(&[3]);
+    let next = it.finalized(3) + 1;
+    it.expect_final(&[0, 1, 2], next, PATIENCE);
+    it.heal();
+    let block = it.block_at(0, next);
+    let mut header = block.header.inner().clone();
+    header.state_root = B256::repeat_byte(0xbd);
+    let mut bad = Block { header: Sealed::new(header), ..block.clone() };
+    let maker = Extension::from_bytes(&block.extension).expect("it is ours").proposer;
+    let number = (0..4).find(|number| id(*number) == maker).expect("a member");
+    let carrier = (0..3).find(|other| *other != number).expect("three nodes");
+    let seal = key(number).sign_block(bad.hash(), it.reader(0).genesis_hash());
+    bad.seal = Bytes::copy_from_slice(&seal.0);
+    it.inject(carrier, 3, &Wire::Block(bad));
+    assert_eq!(it.nodes[3].guilty, [maker]);
+}
+
+#[test]
+fn strangers_with_many_names_leave_room_for_the_votes_of_members() {
+    let mut it = settled(cluster::pbft(), 4);
+    let limits = Limits::default();
+    it.hold(1, JobKind::Recover);
+    let before = it.holds(1);
+    let certificate = stuffed(&it, vote(Step::Commit, 1_000, 0), 1);
+    for number in 0..2 * limits.recovering as u64 {
+        let wire = Wire::Proof(FinalityProof { certificate: certificate.clone() });
+        it.inject_as(stranger(number % 50).id(), 1, wire);
+    }
+    let held = it.holds(1) - before;
+    assert_eq!(held, limits.recovering_of_strangers);
+    let said = signed(&it, &key(2), vote(Step::Prepare, 1_000, 0));
+    it.inject(2, 1, &engine(said, pbft::Message::Prepare));
+    assert_eq!(it.holds(1), before + held + 1, "there is no room for a member");
+}
+
+#[test]
+fn a_peer_that_asks_for_ranges_without_end_is_answered_at_a_pace() {
+    let mut it = settled(cluster::pbft(), 4);
+    it.run_for(Span(2_000));
+    let limits = Limits::default();
+    let asks = |peer: usize, it: &mut Cluster| {
+        let event = Event::Wire { from: id(peer), wire: Wire::Range { after: Height(0) } };
+        let replica = it.nodes[1].replica.as_mut().expect("it runs");
+        replica.handle(it.now, event).expect("it goes on").len()
+    };
+    let answer = asks(0, &mut it);
+    assert!(answer > 2);
+    // Each block counts for four KiB at least.
+    let most = limits.answer_bytes / (4 << 10) / (answer - 1) + 1;
+    let answered = (0..2 * most).filter(|_| asks(0, &mut it) > 0).count();
+    assert!(answered < most, "{answered} answers at once");
+    assert_eq!(asks(0, &mut it), 0);
+    assert_eq!(asks(2, &mut it), answer, "another peer has its own pace");
+    it.run_for(Span(1_000));
+    assert!(asks(0, &mut it) > 0, "it is answered again");
+}
+
+#[test]
+fn gossip_is_passed_on_when_a_member_has_sealed_it() {
+    let it = settled(cluster::pbft(), 4);
+    let epoch = it.replica(0).epoch();
+    let good = it.block_at(0, 1);
+    assert_eq!(passage(&good, epoch), Passage::Forward);
+    let unsealed = Block { seal: Bytes::new(), ..good.clone() };
+    assert_eq!(passage(&unsealed, epoch), Passage::Refuse);
+    let foreign = orphan(&it, 1, &stranger(1), stranger(1).id(), 0);
+    assert_eq!(passage(&foreign, epoch), Passage::Refuse);
+    let other = Block { extension: Bytes::from_static(&[0xc0]), ..good.clone() };
+    assert_eq!(passage(&other, epoch), Passage::Refuse);
+    let mut later = epoch.clone();
+    later.number += 1;
+    assert_eq!(passage(&good, &later), Passage::Keep);
+}
