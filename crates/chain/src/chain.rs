@@ -159,6 +159,8 @@ pub struct Chain {
     pub(crate) flushing: bool,
     /// Finalised blocks that wait before a flush is due.
     pub(crate) flush_blocks: u64,
+    /// Bytes of trie nodes kept in memory.
+    pub(crate) trie_bytes: usize,
 }
 
 impl Chain {

@@ -22,8 +22,6 @@ use std::sync::Arc;
 pub(crate) const DUE_BLOCKS: u64 = 256;
 /// Estimated bytes of finalised layers that make a flush due earlier.
 const DUE_BYTES: usize = 32 << 20;
-/// Bytes of trie nodes kept in memory.
-const TRIE_BYTES: usize = 256 << 20;
 
 /// The name of the checkpoint in [`Table::Meta`].
 pub(crate) const CHECKPOINT: &[u8] = b"checkpoint";
@@ -153,7 +151,7 @@ impl Chain {
         self.left.retain(|_, left| *left > number);
         let mut trie = self.shared.trie.lock();
         trie.flushed(&done.version);
-        trie.evict(TRIE_BYTES);
+        trie.evict(self.trie_bytes);
         Ok(())
     }
 

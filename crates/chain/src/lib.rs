@@ -41,7 +41,7 @@ pub use head::Head;
 pub use jobs::{Begin, BuildJob, ExecuteJob, Executed};
 pub use landfall_evm::Attributes;
 pub use ledger::StoredBlock;
-pub use open::{ChainOptions, OpenError, Place, Progress};
+pub use open::{Caches, ChainOptions, OpenError, Place, Progress};
 pub use proofs::{AccountProof, PROOF_WINDOW, ProofError, ProvedSlot};
 pub use reader::{ChainReader, TransactionPlace};
 pub use reorganise::{Reorganised, reorganise};

@@ -39,6 +39,21 @@ pub enum Place {
     Kept(Arc<dyn Disk>, MemoryViews),
 }
 
+/// Memory for what is read often, in bytes. Each is filled by use and then stays that large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// Of the nodes of the state trie.
+    pub trie: usize,
+    /// Of the rows of the views.
+    pub views: usize,
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        Self { trie: 256 << 20, views: 128 << 20 }
+    }
+}
+
 /// How a chain is opened.
 pub struct ChainOptions {
     /// The genesis file; `None` opens what is there.
@@ -53,6 +68,8 @@ pub struct ChainOptions {
     pub progress: Option<Progress>,
     /// Finalised blocks that wait before a flush to the views is due.
     pub flush_blocks: u64,
+    /// Memory for caches.
+    pub caches: Caches,
     /// Senders that are known already; chains of one process may share them.
     pub senders: Senders,
 }
@@ -68,6 +85,7 @@ impl ChainOptions {
             segment_bytes,
             progress: None,
             flush_blocks: DUE_BLOCKS,
+            caches: Caches::default(),
             senders: Senders::default(),
         }
     }
@@ -197,14 +215,14 @@ fn open_store(options: &ChainOptions) -> Result<(Arc<dyn Disk>, Views), OpenErro
             if options.rebuild {
                 Views::remove(&views)?;
             }
-            let opened = Views::open(&views)?;
+            let opened = Views::open(&views, options.caches.views)?;
             if opened.get(Table::Meta, CHECKPOINT)?.is_some() {
                 return Ok((disk, opened));
             }
             // Rows without a checkpoint are what an interrupted creation or rebuild left.
             drop(opened);
             Views::remove(&views)?;
-            Ok((disk, Views::open(&views)?))
+            Ok((disk, Views::open(&views, options.caches.views)?))
         }
     }
 }
@@ -458,6 +476,7 @@ fn assemble(
         patches: 0,
         flushing: false,
         flush_blocks: options.flush_blocks,
+        trie_bytes: options.caches.trie,
     })
 }
 

@@ -346,4 +346,9 @@ impl ChainReader {
     pub fn flushed(&self) -> u64 {
         self.shared.tree.read().base_number()
     }
+
+    /// Bytes of the state trie's nodes in memory, with room that is free for new ones.
+    pub fn trie_bytes(&self) -> usize {
+        self.shared.trie.lock().bytes()
+    }
 }

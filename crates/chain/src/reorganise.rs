@@ -37,6 +37,7 @@ pub fn reorganise(options: ChainOptions, to: B256) -> Result<(Chain, Reorganised
         segment_bytes: options.segment_bytes,
         progress: None,
         flush_blocks: options.flush_blocks,
+        caches: options.caches,
         senders: options.senders.clone(),
     };
     let mut chain = Chain::open(options)?;

@@ -79,7 +79,8 @@ fn verify_with(
     let options = ChainOptions::new(None, Place::Directory(directory.into()));
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::open(directory)?);
     drop(disk.lock()?);
-    let (mut chain, start) = Chain::open_on(disk, Views::open(scratch)?, &options)?;
+    let (mut chain, start) =
+        Chain::open_on(disk, Views::open(scratch, options.caches.views)?, &options)?;
     let mut replay = Replay { execute: true, looks_ahead: true, ..Replay::default() };
     if !replay.run(&mut chain, start, progress.as_mut())? {
         return Err(inconsistent("a reorganisation goes back below the genesis block"));

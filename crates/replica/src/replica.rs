@@ -458,7 +458,7 @@ impl JobKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use landfall_types::{Committee, Params, PbftParams, Term};
+    use landfall_types::{Committee, Params, PbftParams, Span, Term};
 
     #[test]
     fn the_tree_reaches_down_by_two_turns_of_the_largest_committee() {

@@ -126,18 +126,16 @@ pub struct Fjall {
     tables: Vec<Keyspace>,
 }
 
-/// Read cache of the database in bytes.
-const CACHE_BYTES: u64 = 128 << 20;
 /// Journal of the database in bytes: small, for it is read when the database opens.
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// Unsorted writes kept for each table, in bytes.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
 impl Views {
-    /// Opens or creates the database in a directory.
-    pub fn open(directory: &Path) -> Result<Self, ViewError> {
+    /// Opens or creates the database in a directory, with a read cache of so many bytes.
+    pub fn open(directory: &Path, cache: usize) -> Result<Self, ViewError> {
         let database = Database::builder(directory)
-            .cache_size(CACHE_BYTES)
+            .cache_size(cache as u64)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(1)
             .open()?;
@@ -312,7 +310,7 @@ mod tests {
     fn both_forms_answer_alike() {
         check(&Views::Memory(MemoryViews::default()));
         let directory = std::env::temp_dir().join(format!("landfall-views-{}", std::process::id()));
-        check(&Views::open(&directory).unwrap());
+        check(&Views::open(&directory, 8 << 20).unwrap());
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

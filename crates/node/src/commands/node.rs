@@ -79,7 +79,9 @@ impl Plan {
         let voter = voter(config, &consensus, &node)?;
         let chain_id = genesis.config.chain_id;
         let place = Place::Directory(config.node.datadir.clone());
-        let chain = Chain::open(ChainOptions::new(Some(genesis), place)).map_err(opening)?;
+        let caches = config.cache.sizes();
+        let options = ChainOptions { caches, ..ChainOptions::new(Some(genesis), place) };
+        let chain = Chain::open(options).map_err(opening)?;
         let key = peer_key(&node_key(&node))?;
         let hello = Hello {
             genesis: chain.reader().genesis_hash(),

@@ -3,6 +3,7 @@
 use super::sources::Values;
 use super::value::{ExtraData, HostPort, LogFormat, LogLevel, Peer, Raw, SettingValue};
 use alloy_primitives::Address;
+use landfall_chain::Caches;
 use landfall_chain::pool::PoolLimits;
 use landfall_rpc::RpcConfig;
 use landfall_types::NodeKey;
@@ -192,6 +193,14 @@ settings! {
         price_bump_percent: u8 = PoolLimits::default().price_bump_percent,
     }
 
+    /// Memory for what is read often; it fills by use and then stays that large.
+    "cache" cache: CacheSettings {
+        /// MiB for nodes of the state trie
+        trie_mib: usize = Caches::default().trie >> 20,
+        /// MiB for rows of the database
+        views_mib: usize = Caches::default().views >> 20,
+    }
+
     /// Accounts whose keys this node holds unlocked: on a chain for trying things out only.
     "accounts" accounts: AccountSettings {
         /// Words whose first ten accounts clients may send from without a key
@@ -228,6 +237,13 @@ impl RpcSettings {
             max_receipt_wait: self.max_receipt_wait,
             ..RpcConfig::default()
         }
+    }
+}
+
+impl CacheSettings {
+    /// As the chain takes them.
+    pub fn sizes(&self) -> Caches {
+        Caches { trie: self.trie_mib << 20, views: self.views_mib << 20 }
     }
 }
 

@@ -205,12 +205,13 @@ group! {
 }
 
 group! {
-    /// The directory that the ledger lies in.
+    /// The directory that the ledger lies in, and what of it is in memory.
     Storage, "storage", {
         log_bytes: Gauge = gauge(), "log_bytes", "Bytes of the log's segments.";
         segments: Gauge = gauge(), "log_segments", "Segments of the log.";
         free: Gauge = gauge(), "disk_free_bytes", "Bytes that the disk has left for this user.";
         size: Gauge = gauge(), "disk_size_bytes", "Bytes of the whole disk.";
+        trie: Gauge = gauge(), "trie_bytes", "Bytes of the state trie's nodes in memory.";
     }
 }
 

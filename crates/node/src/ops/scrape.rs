@@ -56,6 +56,7 @@ impl Source {
         let views = chain.flushed();
         gauges.views.set_u64(views);
         gauges.views_lag.set_u64(head.number().saturating_sub(views));
+        metrics.storage.trie.set_u64(chain.trie_bytes() as u64);
     }
 
     fn read_pool(&self, metrics: &Metrics) {
