@@ -10,6 +10,7 @@ mod dependencies;
 mod metadata;
 mod processes;
 mod scale;
+mod soak;
 mod stages;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +42,8 @@ enum Task {
     Stages(stages::Arguments),
     /// Measure the node on a large state and a long chain.
     Scale(scale::Arguments),
+    /// Load a network for a long time and watch its memory (after `cargo build --release`).
+    Soak(soak::Arguments),
     /// Kill a node under load at random moments and check that nothing acknowledged is lost.
     Crash {
         /// How many kills.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         }
         Task::Stages(arguments) => exit(stages::run(&arguments)),
         Task::Scale(arguments) => exit(scale::run(&arguments)),
+        Task::Soak(arguments) => exit(soak::run(&arguments)),
         Task::Crash { rounds, seed } => exit(processes::crash(rounds, seed)),
         Task::Chaos(chaos) => exit(processes::chaos(&chaos)),
         Task::Dependencies => exit(dependencies::run()),

@@ -183,6 +183,11 @@ listen = "127.0.0.1:{rpc}"
 [ops]
 listen = "127.0.0.1:{ops}"
 
+# Several nodes share this machine.
+[cache]
+trie_mib = 32
+views_mib = 32
+
 [miner]
 threads = 1
 

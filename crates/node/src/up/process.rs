@@ -41,6 +41,9 @@ impl Process {
             .arg("--config")
             .arg(config)
             .arg("--stop-with-stdin")
+            // Several nodes share this machine: with an arena for each thread, glibc keeps
+            // more memory.
+            .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::piped())
             .stdout(out)
             .stderr(same)
