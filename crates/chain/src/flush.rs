@@ -23,6 +23,10 @@ pub(crate) const DUE_BLOCKS: u64 = 256;
 /// Estimated bytes of finalised layers that make a flush due earlier.
 const DUE_BYTES: usize = 32 << 20;
 
+/// Finalised blocks that wait before a flush is due that makes room in the trie: one by one it
+/// would cost more than it frees.
+const DUE_FOR_TRIE: u64 = 16;
+
 /// The name of the checkpoint in [`Table::Meta`].
 pub(crate) const CHECKPOINT: &[u8] = b"checkpoint";
 
@@ -92,7 +96,16 @@ impl Chain {
         let tree = self.shared.tree.read();
         let waiting = number.saturating_sub(tree.base_number());
         let bytes = tree.block_layer(&hash).map_or(0, |id| tree.bytes_up_to(id));
-        waiting >= self.flush_blocks || bytes >= DUE_BYTES
+        waiting >= self.flush_blocks
+            || bytes >= DUE_BYTES
+            || (waiting >= DUE_FOR_TRIE && self.trie_is_full())
+    }
+
+    /// Whether the versions since the last flush make the trie half as large again as it may be.
+    fn trie_is_full(&self) -> bool {
+        // Whoever executes has the trie; it is looked at again after the next block.
+        let trie = self.shared.trie.try_lock();
+        trie.is_some_and(|trie| trie.live_bytes() > self.trie_bytes + self.trie_bytes / 2)
     }
 
     /// Settles what the next flush writes; `None` if nothing is finalised above the views, or a

@@ -352,6 +352,37 @@ fn proof_beyond_the_window_is_refused_with_the_oldest_block_named() {
     reader.prove(oldest, account(0), &[]).unwrap();
 }
 
+/// Without that, each version since the last flush keeps its nodes, however little the trie may take.
+#[test]
+fn a_trie_that_is_full_is_flushed_before_the_usual_time() {
+    let disk: Arc<dyn Disk> = Arc::new(TestDisk::new(11));
+    let mut options = ChainOptions::new(Some(genesis()), Place::Disk(disk));
+    options.caches.trie = 256 << 10;
+    let mut chain = Chain::open(options).unwrap();
+    let mut head = chain.reader().genesis_hash();
+    let attributes = Attributes { gas_limit: 30_000_000, ..Attributes::default() };
+    let (mut flushes, mut most) = (Vec::new(), [0; 2]);
+    for number in 1..=200_u64 {
+        let block = chain.build(head, attributes.clone(), |builder| {
+            for nonce in 20 * (number - 1)..20 * number {
+                let fresh = Address::from_word(keccak256(nonce.to_be_bytes()));
+                builder.push(&transaction(nonce, fresh, 1, Bytes::new()), account(0)).unwrap();
+            }
+        });
+        head = block.unwrap().block.hash();
+        chain.adopt(ForkChoice { head, safe: head, finalized: head }).unwrap();
+        if chain.flush_due() {
+            chain.flush().unwrap();
+            flushes.push(number);
+        }
+        let half = &mut most[usize::from(number > 100)];
+        *half = chain.reader().trie_bytes().max(*half);
+    }
+    assert!(flushes.len() >= 4, "flushed at {flushes:?}");
+    assert!(flushes.windows(2).all(|pair| pair[1] - pair[0] >= 16), "flushed at {flushes:?}");
+    assert!(most[1] < most[0] + most[0] / 2, "the trie takes {most:?} bytes");
+}
+
 #[test]
 fn reverted_blocks_are_forgotten() {
     let disk = Arc::new(TestDisk::new(7));

@@ -10,7 +10,7 @@ use alloy_primitives::map::HashMap;
 use super::node::{CROWN_LEAVES, Child, Kind, Path, UNLOADED, branch_child, masks};
 
 /// Header of a branch. Its extension is `extensions[extension]` (0: none), its children are block
-/// `block` of the pool of its number of children.
+/// `block` of the pool of its class.
 #[derive(Clone, Copy)]
 pub(super) struct Node {
     mask: u16,
@@ -40,8 +40,12 @@ impl Node {
         self.flags & CLEAN != 0
     }
 
-    fn pool(&self) -> usize {
+    fn width(&self) -> usize {
         self.mask.count_ones() as usize
+    }
+
+    fn pool(&self) -> usize {
+        class(self.width())
     }
 }
 
@@ -51,7 +55,16 @@ struct Entry {
     id: u32,
 }
 
-/// Slots of the first chunk of a pool. Chunks double up to 1,024 slots, as 256 pools with large
+/// Children that the blocks of each pool have room for. Few classes: as a state grows, its branches
+/// fill, and each class once held the most that it ever will; a pool gives nothing back.
+const CLASSES: [usize; 4] = [2, 4, 8, 16];
+
+/// The first class with room for so many children.
+fn class(width: usize) -> usize {
+    CLASSES.iter().position(|room| width <= *room).expect("a branch has at most sixteen children")
+}
+
+/// Slots of the first chunk of a pool. Chunks double up to 1,024 slots, as 64 pools with large
 /// chunks would mostly hold air.
 const FIRST_CHUNK: usize = 64;
 const GROWING: usize = 4;
@@ -111,11 +124,12 @@ impl Pool {
 pub(super) struct Shard {
     nodes: Vec<Node>,
     free: Vec<u32>,
-    pools: [Pool; 17],
+    pools: [Pool; CLASSES.len()],
     extensions: Vec<Box<[u8]>>,
     free_extensions: Vec<u32>,
     /// The account of each storage trie large enough for crown records, by its root.
     owners: HashMap<u32, B256>,
+    /// Room for children in the blocks that are in use.
     entries: usize,
     version: u32,
     loading: bool,
@@ -130,7 +144,7 @@ impl Shard {
         Self {
             nodes: Vec::new(),
             free: Vec::new(),
-            pools: std::array::from_fn(|width| Pool { width, ..Pool::default() }),
+            pools: CLASSES.map(|width| Pool { width, ..Pool::default() }),
             extensions: vec![Box::default()],
             free_extensions: Vec::new(),
             owners: HashMap::default(),
@@ -185,13 +199,13 @@ impl Shard {
     fn put(&mut self, extension: &[u8], children: &[Child; 16]) -> u32 {
         let [mask, leaves, inline] = masks(children);
         let count = children.iter().fold(0u8, |sum, child| sum.saturating_add(self.count(child)));
-        let pool = &mut self.pools[mask.count_ones() as usize];
+        let pool = &mut self.pools[class(mask.count_ones() as usize)];
         let block = pool.alloc();
         let occupied = children.iter().filter(|child| child.kind != Kind::Empty);
         for (entry, child) in pool.get_mut(block).iter_mut().zip(occupied) {
             *entry = Entry { reference: child.reference, id: child.id };
         }
-        self.entries += mask.count_ones() as usize;
+        self.entries += pool.width;
         let extension = self.put_extension(extension);
         let flags = LIVE | if self.loading { CLEAN } else { 0 };
         let node =
@@ -251,7 +265,7 @@ impl Shard {
         assert!(node.is_live(), "a slot of the state trie names a freed node");
         let mut children = [Child::EMPTY; 16];
         let mut mask = node.mask;
-        for entry in self.pools[node.pool()].get(node.block) {
+        for entry in &self.pools[node.pool()].get(node.block)[..node.width()] {
             let i = mask.trailing_zeros() as usize;
             mask &= mask - 1;
             let leaf = node.leaves >> i & 1 == 1;
@@ -281,7 +295,7 @@ impl Shard {
 
     /// How many nodes a node may have below it, and the id in each place; see [`Self::unload`].
     pub(super) fn width(&self, id: u32) -> usize {
-        self.node(id).pool()
+        self.node(id).width()
     }
 
     /// The id of what hangs in the `place`th occupied slot: a branch, or an account's storage.
@@ -310,8 +324,9 @@ impl Shard {
         if node.flags & OWNED != 0 {
             self.owners.remove(&id);
         }
-        self.pools[node.pool()].free.push(node.block);
-        self.entries -= node.pool();
+        let pool = &mut self.pools[node.pool()];
+        pool.free.push(node.block);
+        self.entries -= pool.width;
         if node.extension != 0 {
             self.extensions[node.extension as usize] = Box::default();
             self.free_extensions.push(node.extension);
