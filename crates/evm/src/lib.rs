@@ -33,7 +33,7 @@ mod memory;
 mod tests;
 
 pub use access_list::{AccessListOutcome, create_access_list};
-pub use body::{MAX_RLP_BLOCK_SIZE, validate_body};
+pub use body::{MAX_RLP_BLOCK_SIZE, validate_body, validate_commitments};
 pub use builder::{Attributes, BlockBuilder, Built, PushError, Pushed};
 pub use call::{CallContext, CallError, CallOutcome, call};
 pub use environment::next_base_fee;

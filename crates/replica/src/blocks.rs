@@ -11,7 +11,7 @@ use landfall_chain::{Attributes, Begin, Executed, ImportError};
 use landfall_consensus::{
     Input, SealedHeader, Tree, TreeBlock, Verdict, lottery, planted, protocol,
 };
-use landfall_types::{Block, Extension, Height, Kind, NodeId, Time};
+use landfall_types::{Block, Epoch, Extension, Height, Kind, NodeId, Time};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -51,9 +51,9 @@ impl Replica {
         header: SealedHeader,
         genuine: bool,
     ) -> Result<(), Halt> {
-        let number = usize::try_from(header.extension.epoch).unwrap_or(usize::MAX);
-        let epoch = self.epochs.get(number).filter(|epoch| epoch.kind().is_agreement());
-        if epoch.is_some_and(|epoch| !is_members(epoch, &header)) {
+        let agreement = self.agreement_of(&header);
+        let (known, guilty) = (agreement.is_some(), maker(from, &header, agreement));
+        if agreement.is_some_and(|epoch| !is_members(epoch, &header)) {
             // Only members make blocks, so only members make us keep some.
             self.penalise(from, "a block with a wrong seal");
             return Ok(());
@@ -62,9 +62,9 @@ impl Replica {
             return self.park(now, from, block, header);
         }
         let hash = block.hash();
-        let guilty = maker(from, &header);
         self.penalise(guilty, "a block with a signature that is not of the node it names");
-        if self.tree.has(&hash) || self.blocks.is_waiting(&hash) {
+        // What anybody can make without end is not worth remembering.
+        if !known || self.tree.has(&hash) || self.blocks.is_waiting(&hash) {
             return Ok(());
         }
         self.reject(now, hash, "a signature that it carries is not of the node it names".into())
@@ -89,7 +89,10 @@ impl Replica {
             return self.check_beside_final(&block);
         }
         let bytes = size(&block);
-        if !self.blocks.make_room(from, bytes, &self.config.limits) {
+        if self.has_its_siblings(&header) && !self.sync.is_wanted(&hash) {
+            return Ok(());
+        }
+        if !self.blocks.make_room(from, block.number(), bytes, &self.config.limits) {
             return Ok(());
         }
         let waiting = Waiting { block, header, from, bytes, executing: false, since: now };
@@ -98,6 +101,37 @@ impl Replica {
             self.want(now, parent, Some(from));
         }
         self.pump(now)
+    }
+
+    /// The epoch that a block names, if it is known and an agreement.
+    fn agreement_of(&self, header: &SealedHeader) -> Option<&Epoch> {
+        let number = usize::try_from(header.extension.epoch).ok()?;
+        self.epochs.get(number).filter(|epoch| epoch.kind().is_agreement())
+    }
+
+    /// Whether a member of an agreement has made as many blocks on one parent as we take unasked:
+    /// each is executed, and stays in the log.
+    fn has_its_siblings(&self, header: &SealedHeader) -> bool {
+        let (parent, proposer) = (header.header.parent_hash, header.extension.proposer);
+        let waiting =
+            self.blocks.waiting.values().filter(|it| {
+                it.block.parent() == parent && it.header.extension.proposer == proposer
+            });
+        let entered = self.tree.get(&parent).map_or(0, |below| {
+            let above = self.tree.above(below.height);
+            let next = above.take_while(|it| it.height == below.height.next());
+            next.filter(|it| it.parent == parent && it.proposer == proposer).count()
+        });
+        self.agreement_of(header).is_some()
+            && waiting.count() + entered >= self.config.limits.siblings_of_member
+    }
+
+    /// Whether a member of an agreement has as many blocks in execution as it may: whoever makes many
+    /// must not keep the others' waiting.
+    fn is_executing_enough(&self, header: &SealedHeader) -> bool {
+        let of_maker = |it: &&Waiting| it.executing && it.header.sealer == header.sealer;
+        let running = self.blocks.waiting.values().filter(of_maker).count();
+        self.agreement_of(header).is_some() && running >= self.config.limits.executing_of_member
     }
 
     /// Whether a block is in the tree, among the rivals, or on our branch below the tree.
@@ -157,6 +191,7 @@ impl Replica {
             return Ok(false);
         };
         match protocol(epoch.kind()).verify(epoch, &waiting.header, &self.tree, now) {
+            Verdict::Valid if self.is_executing_enough(&waiting.header) => Ok(false),
             Verdict::Valid => self.execute(now, hash),
             Verdict::NotYet if planted!(BusyIsInvalid) => {
                 self.reject(now, hash, "not yet".into())?;
@@ -220,19 +255,19 @@ impl Replica {
             Ok(executed) => executed,
             Err(error) => {
                 self.not_executed(now, hash, error)?;
-                return Ok(());
+                return self.pump(now);
             }
         };
         let waiting = self.blocks.waiting.remove(&hash).expect("looked at above");
         // Finality may have left its branch behind while it was executed.
         let parent = waiting.block.parent();
         if !self.tree.has(&parent) || !self.tree.descends(parent, self.outbox.logged.finalized) {
-            return Ok(());
+            return self.pump(now);
         }
         if planted!(BodyNotDurable | RecordWithoutBlocks) {
             self.blocks.held.push(*executed);
         } else if !self.insert(*executed)? {
-            return Ok(());
+            return self.pump(now);
         }
         self.enter(seen(&waiting.block)?);
         if waiting.header.extension.epoch == self.epoch().number {
@@ -267,7 +302,7 @@ impl Replica {
 
     fn reject(&mut self, now: Time, hash: B256, why: String) -> Result<(), Halt> {
         if let Some(waiting) = self.blocks.waiting.remove(&hash) {
-            let guilty = maker(waiting.from, &waiting.header);
+            let guilty = maker(waiting.from, &waiting.header, self.agreement_of(&waiting.header));
             self.penalise(guilty, &format!("an invalid block: {why}"));
         }
         self.sync.arrived(&hash);

@@ -8,6 +8,7 @@ use landfall_chain::{
     BuildJob, ExecuteJob, Executed, FlushDone, FlushJob, ImportError, SyncDone, SyncJob,
 };
 use landfall_consensus::{Body, FinalityProof, SealedHeader};
+use landfall_evm::validate_commitments;
 use landfall_types::{Block, NodeId, Signature, SignedVote, Vote};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -147,6 +148,8 @@ pub struct RecoveredDone {
     pub(crate) genuine: bool,
     /// Who sealed the block, if it is one.
     pub(crate) sealer: Option<NodeId>,
+    /// Whether the block, if it is one, has the body that its header commits to.
+    pub(crate) whole: bool,
 }
 
 impl Job {
@@ -231,16 +234,15 @@ impl Recover {
         let genuine = self.votes.iter().all(|vote| {
             signer.recover(vote.vote.digest(self.chain), &vote.signature) == Some(vote.signer)
         });
-        let sealer = match &self.what {
-            Unproven::Block(block, _) => {
-                let bytes = <[u8; 65]>::try_from(&block.seal[..]).ok().map(Signature);
-                let digest = seal_digest(block.hash(), self.chain);
-                bytes.and_then(|signature| signer.recover(digest, &signature))
-            }
-            _ => None,
-        };
+        let (mut sealer, mut whole) = (None, true);
+        if let Unproven::Block(block, _) = &self.what {
+            let bytes = <[u8; 65]>::try_from(&block.seal[..]).ok().map(Signature);
+            let digest = seal_digest(block.hash(), self.chain);
+            sealer = bytes.and_then(|signature| signer.recover(digest, &signature));
+            whole = validate_commitments(block).is_ok();
+        }
         let Self { from, votes, what, bytes, .. } = self;
-        RecoveredDone { from, votes, what, bytes, genuine, sealer }
+        RecoveredDone { from, votes, what, bytes, genuine, sealer, whole }
     }
 }
 

@@ -17,6 +17,10 @@ pub struct Limits {
     pub waiting_of_peer: usize,
     /// Bytes of these. Beyond either bound, blocks give way that came from the peer with the most.
     pub waiting_bytes: usize,
+    /// Of these, blocks of one member of an agreement that are executed at a time.
+    pub executing_of_member: usize,
+    /// Blocks of one member of an agreement on one parent, beyond those that are asked for.
+    pub siblings_of_member: usize,
     /// A block that waited for so long is forgotten.
     pub waiting_expiry: Span,
     /// Blocks asked for.
@@ -52,6 +56,8 @@ impl Default for Limits {
             waiting_blocks: 512,
             waiting_of_peer: 128,
             waiting_bytes: 64 << 20,
+            executing_of_member: 2,
+            siblings_of_member: 16,
             waiting_expiry: Span(120_000),
             wanted_blocks: 512,
             wanted_of_peer: 64,

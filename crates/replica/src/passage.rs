@@ -4,13 +4,15 @@
 use crate::replica::Replica;
 use crate::signer::seal_digest;
 use landfall_consensus::SealedHeader;
+use landfall_evm::validate_commitments;
 use landfall_types::{Block, Epoch, NodeId, Signature};
 
-/// Who is to blame for a block that is invalid for ever: whoever sealed it under its own name.
-/// Whoever passes a block on has looked at the seal and cannot have looked at more. A block without
-/// such a seal is its sender's.
-pub(crate) fn maker(from: NodeId, header: &SealedHeader) -> NodeId {
-    header.sealer.filter(|sealer| *sealer == header.extension.proposer).unwrap_or(from)
+/// Who is to blame for a block that is invalid for ever: the member of an agreement that sealed it.
+/// Whoever passes a block on has looked at the seal and cannot have looked at more. Any other block is
+/// its sender's: a key that is no member's is made in a moment.
+pub(crate) fn maker(from: NodeId, header: &SealedHeader, agreement: Option<&Epoch>) -> NodeId {
+    let sealed = agreement.is_some_and(|epoch| is_members(epoch, header));
+    if sealed { header.extension.proposer } else { from }
 }
 
 /// Whether a member has sealed a block, under its own name.
@@ -32,7 +34,7 @@ pub enum Passage {
 }
 
 /// Looks at what every node sees alike without the parent: the extension and, in an agreement, the
-/// seal. `epoch` is the one that runs here.
+/// seal and whether it is the body that the header commits to. `epoch` is the one that runs here.
 pub fn passage(block: &Block, epoch: &Epoch) -> Passage {
     let Some(mut header) = Replica::header_of(block) else { return Passage::Refuse };
     if header.extension.epoch != epoch.number || !epoch.kind().is_agreement() {
@@ -41,7 +43,9 @@ pub fn passage(block: &Block, epoch: &Epoch) -> Passage {
     let seal = <[u8; 65]>::try_from(&block.seal[..]).ok().map(Signature);
     let digest = seal_digest(block.hash(), epoch.chain);
     header.sealer = seal.and_then(|seal| landfall_light::recover(digest, &seal));
-    if is_members(epoch, &header) { Passage::Forward } else { Passage::Refuse }
+    // The body is not in the hash: another one says nothing of the member.
+    let whole = || validate_commitments(block).is_ok();
+    if is_members(epoch, &header) && whole() { Passage::Forward } else { Passage::Refuse }
 }
 
 #[cfg(test)]
@@ -128,8 +132,13 @@ mod tests {
         let (sealer, carrier) = (key(1), key(2).id());
         let mut header = Replica::header_of(&block(3, sealer.id(), &sealer)).unwrap();
         header.sealer = Some(sealer.id());
-        assert_eq!(maker(carrier, &header), sealer.id());
+        let epoch = raft();
+        assert_eq!(maker(carrier, &header, Some(&epoch)), sealer.id());
+        assert_eq!(maker(carrier, &header, None), carrier, "nobody answers for an unknown epoch");
         header.sealer = None;
-        assert_eq!(maker(carrier, &header), carrier);
+        assert_eq!(maker(carrier, &header, Some(&epoch)), carrier);
+        let mut foreign = Replica::header_of(&block(3, key(9).id(), &key(9))).unwrap();
+        foreign.sealer = Some(key(9).id());
+        assert_eq!(maker(carrier, &foreign, Some(&epoch)), carrier, "a key made for the purpose");
     }
 }

@@ -70,6 +70,11 @@ impl Sync {
         self.wanted.len() + self.proofs.len() + self.recoveries.len() + self.accused.len()
     }
 
+    /// Whether a block is asked for.
+    pub fn is_wanted(&self, hash: &B256) -> bool {
+        self.wanted.contains_key(hash)
+    }
+
     /// A block is here, or is not worth having.
     pub fn arrived(&mut self, hash: &B256) {
         self.wanted.remove(hash);
@@ -127,25 +132,36 @@ impl Replica {
             }
             Wire::Range { after } => self.answer_range(now, from, after),
             Wire::Proof(proof) => {
-                let height = self.height(&self.shown.finalized);
-                let ours = self.reader.hash_at(proof.height().0).ok().flatten();
-                if proof.height() <= height && ours == Some(proof.hash()) {
-                    return Ok(());
-                }
-                // Before a signature is looked at: each costs as much as ten transactions.
-                let signatures = proof.certificate.signatures.len();
-                if signatures > self.config.schedule.largest_committee() {
-                    self.penalise(
-                        from,
-                        "a proof with more signatures than a committee has members",
-                    );
-                    return Ok(());
-                }
-                let votes = proof.certificate.votes().collect();
-                self.recover(from, votes, Unproven::Proof(proof));
+                self.receive_proof(now, from, proof);
                 Ok(())
             }
         }
+    }
+
+    /// What can be said of a proof is said before a signature is looked at: each costs as much as ten
+    /// transactions.
+    fn receive_proof(&mut self, now: Time, from: NodeId, proof: FinalityProof) {
+        let height = self.height(&self.shown.finalized);
+        let ours = self.reader.hash_at(proof.height().0).ok().flatten();
+        if proof.height() <= height && ours == Some(proof.hash()) {
+            return;
+        }
+        let signatures = proof.certificate.signatures.len();
+        if signatures > self.config.schedule.largest_committee() {
+            self.penalise(from, "a proof with more signatures than a committee has members");
+            return;
+        }
+        let epoch = usize::try_from(proof.epoch()).ok().and_then(|n| self.epochs.get(n));
+        let Some(epoch) = epoch else {
+            self.ask_range(now, from);
+            return;
+        };
+        if protocol(epoch.kind()).verify_proof(epoch, &proof).is_err() {
+            self.penalise(from, "a finality proof that proves nothing");
+            return;
+        }
+        let votes = proof.certificate.votes().collect();
+        self.recover(from, votes, Unproven::Proof(proof));
     }
 
     /// A message of an engine. Only members speak, and in an agreement only members listen: the
@@ -180,8 +196,10 @@ impl Replica {
         }
         let mut votes = body.votes();
         votes.extend(vote);
-        // A justification has the round changes and the prepares of a committee; and the vote.
-        if votes.len() > 2 * self.config.schedule.largest_committee() + 1 {
+        // A justification has the round changes and the prepares of a committee, what Raft carries
+        // is a proof; and the vote.
+        let carried = if matches!(body, Body::Pbft(_)) { 2 } else { 1 };
+        if votes.len() > carried * self.config.schedule.largest_committee() + 1 {
             self.penalise(from, "a message that carries more votes than any member needs");
             return Ok(());
         }
@@ -218,6 +236,10 @@ impl Replica {
             }
         }
         match done.what {
+            Unproven::Block(..) if !done.whole => {
+                self.penalise(done.from, "a block with another body than its header commits to");
+                Ok(())
+            }
             Unproven::Block(block, header) => {
                 let header = SealedHeader { sealer: done.sealer, ..header };
                 self.recovered_block(now, done.from, block, header, done.genuine)
@@ -230,7 +252,7 @@ impl Replica {
                 self.feed(now, Input::Message { from: done.from, vote, body })
             }
             Unproven::Message { .. } => Ok(()),
-            Unproven::Proof(proof) => self.receive_proof(now, done.from, proof),
+            Unproven::Proof(proof) => self.proven(now, done.from, proof),
         }
     }
 
@@ -239,21 +261,17 @@ impl Replica {
     fn is_of_use(&self, signed: &SignedVote) -> bool {
         let place = signed.vote.position;
         let epoch = usize::try_from(place.epoch).ok().and_then(|number| self.epochs.get(number));
-        let finalized = self.height(&self.shown.finalized).0;
-        place.height.0 <= finalized.saturating_add(self.config.limits.evidence_window)
-            && epoch.is_some_and(|epoch| epoch.has_member(&signed.signer))
+        let (finalized, window) =
+            (self.height(&self.shown.finalized).0, self.config.limits.evidence_window);
+        // Elections have no height.
+        let at_hand = place.height.0 == 0
+            || (place.height.0 >= finalized.saturating_sub(window).max(1)
+                && place.height.0 <= finalized.saturating_add(window));
+        at_hand && epoch.is_some_and(|epoch| epoch.has_member(&signed.signer))
     }
 
-    fn receive_proof(&mut self, now: Time, from: NodeId, proof: FinalityProof) -> Result<(), Halt> {
-        let epoch = usize::try_from(proof.epoch()).ok().and_then(|n| self.epochs.get(n));
-        let Some(epoch) = epoch else {
-            self.ask_range(now, from);
-            return Ok(());
-        };
-        if protocol(epoch.kind()).verify_proof(epoch, &proof).is_err() {
-            self.penalise(from, "a finality proof that proves nothing");
-            return Ok(());
-        }
+    /// A proof that its signers have signed.
+    fn proven(&mut self, now: Time, from: NodeId, proof: FinalityProof) -> Result<(), Halt> {
         let hash = proof.hash();
         if let Some(why) = self.blocks.why_invalid(&hash) {
             let (height, why) = (proof.height(), why.to_owned());

@@ -80,11 +80,14 @@ impl Blocks {
             .retain(|_, it| it.executing || (it.since <= now && now.since(it.since) < after));
     }
 
-    /// Makes room for a block of a peer: blocks give way that came from the peer with the most.
-    /// False if that is this one, or if it has its share.
-    pub fn make_room(&mut self, from: NodeId, bytes: usize, limits: &Limits) -> bool {
-        if self.waiting.values().filter(|it| it.from == from).count() >= limits.waiting_of_peer {
-            return false;
+    /// Makes room for a block of a peer: blocks give way that came from the peer with the most. If
+    /// that is this one, or if it has its share, its own give way that are higher.
+    pub fn make_room(&mut self, from: NodeId, number: u64, bytes: usize, limits: &Limits) -> bool {
+        let share = |it: &Self| it.waiting.values().filter(|it| it.from == from).count();
+        while share(self) >= limits.waiting_of_peer {
+            if !self.give_way(from, Some(number)) {
+                return false;
+            }
         }
         loop {
             let held: usize = self.waiting.values().map(|it| it.bytes).sum();
@@ -99,12 +102,21 @@ impl Blocks {
             let Some((greediest, most)) = shares.iter().max_by_key(|(_, share)| **share) else {
                 return false;
             };
-            let idle = self.waiting.iter().filter(|(_, it)| it.from == *greediest && !it.executing);
-            let oldest = idle.min_by_key(|(_, it)| it.since).map(|(hash, _)| *hash);
-            match oldest {
-                Some(hash) if *most > own => drop(self.waiting.remove(&hash)),
-                _ => return false,
+            let (peer, above) = if *most > own { (*greediest, None) } else { (from, Some(number)) };
+            if !self.give_way(peer, above) {
+                return false;
             }
+        }
+    }
+
+    /// Lets go of the highest idle block of a peer, if it is above a height: what is lower is needed
+    /// before it.
+    fn give_way(&mut self, peer: NodeId, above: Option<u64>) -> bool {
+        let idle = self.waiting.iter().filter(|(_, it)| it.from == peer && !it.executing);
+        let highest = idle.map(|(hash, it)| (it.block.number(), *hash)).max();
+        match highest.filter(|(number, _)| above.is_none_or(|above| *number > above)) {
+            Some((_, hash)) => self.waiting.remove(&hash).is_some(),
+            None => false,
         }
     }
 

@@ -204,10 +204,9 @@ fn strangers_with_many_names_leave_room_for_the_votes_of_members() {
     let limits = Limits::default();
     it.hold(1, JobKind::Recover);
     let before = it.holds(1);
-    let certificate = stuffed(&it, vote(Step::Commit, 1_000, 0), 1);
+    let block = orphan(&it, 1, &stranger(1), id(2), 0);
     for number in 0..2 * limits.recovering as u64 {
-        let wire = Wire::Proof(FinalityProof { certificate: certificate.clone() });
-        it.inject_as(stranger(number % 50).id(), 1, wire);
+        it.inject_as(stranger(number % 50).id(), 1, Wire::Block(block.clone()));
     }
     let held = it.holds(1) - before;
     assert_eq!(held, limits.recovering_of_strangers);
@@ -236,6 +235,106 @@ fn a_peer_that_asks_for_ranges_without_end_is_answered_at_a_pace() {
     assert_eq!(asks(2, &mut it), answer, "another peer has its own pace");
     it.run_for(Span(1_000));
     assert!(asks(0, &mut it) > 0, "it is answered again");
+}
+
+/// Node 3 comes back, and the block that it needs next.
+fn one_behind() -> (Cluster, Block) {
+    let mut it = settled(cluster::pbft(), 4);
+    it.part(&[3]);
+    let next = it.finalized(3) + 1;
+    it.expect_final(&[0, 1, 2], next, PATIENCE);
+    it.heal();
+    let block = it.block_at(0, next);
+    (it, block)
+}
+
+/// The hash covers the header alone: whoever carries a copy with another body could make the honest
+/// hash invalid, and a finality proof for it would stop the node.
+#[test]
+fn a_copy_with_another_body_costs_its_sender_and_says_nothing_about_the_hash() {
+    let (mut it, block) = one_behind();
+    let mut bad = block.clone();
+    bad.body.ommers.push(Default::default());
+    assert_eq!(bad.hash(), block.hash());
+    assert_eq!(passage(&bad, it.replica(0).epoch()), Passage::Refuse);
+    it.inject(0, 3, &Wire::Block(bad));
+    assert_eq!(it.nodes[3].guilty, [id(0)]);
+    let height = block.number() + 1;
+    it.expect_final(&[0, 1, 2, 3], height, PATIENCE);
+}
+
+#[test]
+fn what_is_needed_next_comes_in_though_its_sender_has_filled_its_share() {
+    let (mut it, block) = one_behind();
+    for number in 0..2 * Limits::default().waiting_of_peer as u64 {
+        let far = orphan(&it, number, &key(0), id(0), 0);
+        it.inject(0, 3, &Wire::Block(far));
+    }
+    let hash = block.hash();
+    it.inject(0, 3, &Wire::Block(block));
+    assert!(it.replica(3).tree().has(&hash), "it was not let in");
+}
+
+/// Copies of a block that differ in what is free, all sealed by its maker.
+fn siblings(it: &Cluster, block: &Block, count: u8) -> Vec<Block> {
+    let maker = Extension::from_bytes(&block.extension).expect("it is ours").proposer;
+    let number = (0..4).find(|number| id(*number) == maker).expect("a member");
+    let sealed = |extra| {
+        let mut header = block.header.inner().clone();
+        header.extra_data = vec![extra].into();
+        let mut copy = Block { header: Sealed::new(header), ..block.clone() };
+        let seal = key(number).sign_block(copy.hash(), it.reader(0).genesis_hash());
+        copy.seal = Bytes::copy_from_slice(&seal.0);
+        copy
+    };
+    (0..count).map(sealed).collect()
+}
+
+#[test]
+fn a_member_has_two_blocks_in_execution_and_sixteen_on_one_parent() {
+    let (mut it, block) = one_behind();
+    it.hold(3, JobKind::Execute);
+    let before = it.holds(3);
+    for (carrier, copy) in (0..3).cycle().zip(siblings(&it, &block, 40)) {
+        it.inject(carrier, 3, &Wire::Block(copy));
+    }
+    assert_eq!(it.holds(3), before + 2);
+    it.release(3);
+    let height = Height(block.number());
+    let on_parent = it.replica(3).tree().above(Height(height.0 - 1));
+    let on_parent = on_parent.filter(|it| it.height == height).count();
+    // The one that the others have made final is asked for.
+    assert!(on_parent <= 17, "{on_parent} blocks of one member on one parent");
+    // What the others have made final comes in nevertheless.
+    it.expect_final(&[0, 1, 2, 3], height.0 + 1, PATIENCE);
+}
+
+#[test]
+fn votes_of_long_ago_are_not_kept() {
+    let mut it = settled(cluster::pbft(), 4);
+    let window = Limits::default().evidence_window;
+    it.expect_final(&[0, 1, 2, 3], window + 10, Span(20 * PATIENCE.0));
+    let before = it.replica(1).archive().len();
+    for height in 1..=5 {
+        let said = signed(&it, &key(0), vote(Step::Prepare, height, 7));
+        it.inject(0, 1, &engine(said, pbft::Message::Prepare));
+    }
+    assert_eq!(it.replica(1).archive().len(), before);
+}
+
+#[test]
+fn a_proof_that_cannot_prove_anything_is_refused_before_a_signature_is_recovered() {
+    let mut it = settled(cluster::pbft(), 4);
+    it.hold(1, JobKind::Recover);
+    let before = it.holds(1);
+    let mut later = vote(Step::Commit, 1_000, 0);
+    later.position.epoch = 5;
+    for vote in [later, vote(Step::Commit, 1_000, 0)] {
+        let certificate = stuffed(&it, vote, 4);
+        it.inject(0, 1, &Wire::Proof(FinalityProof { certificate }));
+    }
+    assert_eq!(it.holds(1), before, "signatures are recovered");
+    assert_eq!(it.nodes[1].guilty, [id(0)], "of strangers; an epoch may have begun elsewhere");
 }
 
 #[test]

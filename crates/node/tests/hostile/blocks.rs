@@ -48,16 +48,40 @@ pub async fn no_parent_certificate(arena: &Arena) -> Met {
     wrong_blocks(arena, 0, |draft| draft.extension.data = Vec::new().into()).await
 }
 
-/// The header commits to another extension than comes with it.
-pub async fn wrong_extension(arena: &Arena) -> Met {
-    let mut peer = Peer::stranger(arena, 1).await;
+/// A block by the member with another extension than its header commits to.
+fn another_extension(arena: &Arena, parent: &(Block, FinalityProof), number: u64) -> Block {
+    let mut block = child(arena, parent, |draft| draft.header.gas_limit -= number);
+    block.extension = vec![0xc1, number as u8].into();
+    block
+}
+
+/// A block by the member with another body than its header commits to. The hash and the seal do not
+/// cover it.
+fn another_body(arena: &Arena, parent: &(Block, FinalityProof), number: u64) -> Block {
+    let mut block = child(arena, parent, |draft| draft.header.gas_limit -= number);
+    block.body.ommers.push(Default::default());
+    block
+}
+
+type Make = fn(&Arena, &(Block, FinalityProof), u64) -> Block;
+
+async fn sent(arena: &Arena, node: usize, make: Make) -> Met {
+    let mut peer = Peer::stranger(arena, node).await;
     let Some(parent) = newest(arena, &mut peer).await else { return met(arena, peer).await };
-    for number in 0..4_u8 {
-        let mut block = child(arena, &parent, |_| {});
-        block.extension = vec![0xc1, number].into();
-        let _ = peer.send(Lane::Sync, &Wire::Block(block)).await;
+    for number in 0..4 {
+        let _ = peer.send(Lane::Sync, &Wire::Block(make(arena, &parent, number))).await;
     }
     met(arena, peer).await
+}
+
+/// The header commits to another extension than comes with it.
+pub async fn wrong_extension(arena: &Arena) -> Met {
+    sent(arena, 1, another_extension).await
+}
+
+/// The header commits to another body than comes with it.
+pub async fn wrong_body(arena: &Arena) -> Met {
+    sent(arena, 2, another_body).await
 }
 
 async fn gossiped(arena: &Arena, node: usize, blocks: Vec<Block>) -> Met {
@@ -86,12 +110,14 @@ async fn parent(arena: &Arena, node: usize) -> (Block, FinalityProof) {
 /// As before, by gossip: whoever passes such a block on must not be held to have made it.
 pub async fn gossiped_extension(arena: &Arena) -> Met {
     let parent = parent(arena, 0).await;
-    let block = |number: u64| {
-        let mut block = child(arena, &parent, |draft| draft.header.gas_limit -= number);
-        block.extension = vec![0xc1, number as u8].into();
-        block
-    };
+    let block = |number| another_extension(arena, &parent, number);
     gossiped(arena, 0, (0..8).map(block).collect()).await
+}
+
+/// And with another body.
+pub async fn gossiped_body(arena: &Arena) -> Met {
+    let parent = parent(arena, 2).await;
+    gossiped(arena, 2, (0..8).map(|number| another_body(arena, &parent, number)).collect()).await
 }
 
 /// Blocks with the seal of no member, by gossip.

@@ -87,6 +87,8 @@ const ATTACKS: &[Attack] = &[
     attack!(blocks::wrong_state_root, Cut, "blocks by a member with a wrong state root"),
     attack!(blocks::wrong_extension, Cut, "blocks with another extension than they commit to"),
     attack!(blocks::gossiped_extension, Cut, "the same by gossip, so that honest nodes pass it on"),
+    attack!(blocks::wrong_body, Cut, "blocks by a member, with other bodies than they commit to"),
+    attack!(blocks::gossiped_body, Cut, "the same by gossip"),
     attack!(blocks::gossiped_seal, Cut, "gossip of blocks without a member's seal"),
     attack!(blocks::far_future, Cut, "blocks by a member, an hour ahead of all clocks"),
     attack!(blocks::huge_orphans, Cut, "blocks of 10 MiB on parents that nobody has"),
