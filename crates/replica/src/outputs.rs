@@ -10,7 +10,7 @@ use landfall_chain::{Adopted, Chain, FlushDone, Position, SyncDone};
 use landfall_consensus::{
     Body, Evidence, FinalityProof, ForkChoice, Input, Output, Recipients, Record, planted, protocol,
 };
-use landfall_types::{Signature, SignedVote, Time, Vote};
+use landfall_types::{Signature, SignedVote, Step, Time, Vote};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Own signatures that are kept for retransmission.
@@ -269,6 +269,9 @@ impl Replica {
             }
             return Ok(());
         };
+        if self.is_left_behind(&vote) {
+            return Ok(());
+        }
         if let Some(signature) = self.outbox.signed.get(&vote).copied() {
             return self.speak(now, epoch, to, vote, signature, body);
         }
@@ -277,6 +280,16 @@ impl Replica {
             self.job(Job::Sign(Sign { epoch, to, vote, body, chain }));
         }
         Ok(())
+    }
+
+    /// Whether finality has left the block of a vote behind while the vote waited for the disk. Nobody
+    /// needs it then, and the block may be gone before it is signed.
+    fn is_left_behind(&self, vote: &Vote) -> bool {
+        let (height, finalized) = (vote.position.height, self.outbox.logged.finalized);
+        let of_block = vote.position.step != Step::Grant && !vote.hash.is_zero();
+        of_block
+            && height <= self.height(&finalized)
+            && self.tree.ancestor(finalized, height).is_some_and(|ours| ours != vote.hash)
     }
 
     pub(crate) fn signed(&mut self, now: Time, done: SignedDone) -> Result<(), Halt> {

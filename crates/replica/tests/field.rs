@@ -191,6 +191,37 @@ fn b16_a_block_in_flight_at_a_stale_leader_is_dropped() {
     it.check();
 }
 
+/// Seed 14,474 of Raft in the simulator: a slow disk holds back a leader's acknowledgement of its own
+/// block, and meanwhile the others make another one final. Nobody needs that vote any more, and the
+/// tree does not have its block.
+#[test]
+fn a_vote_that_waited_for_the_disk_is_not_signed_when_finality_has_left_its_block() {
+    let mut it = settled(cluster::raft(), 3);
+    let stale = it.leader().expect("there is one");
+    let rest = others(3, &[stale]);
+    // It has not built the next block yet, so nobody else will have it.
+    assert!(it.run_until(PATIENCE, |it| it.open_blocks(stale).is_empty()));
+    it.part(&[stale]);
+    it.hold(stale, JobKind::Sync);
+    let built = it.run_until(PATIENCE, |it| !it.open_blocks(stale).is_empty());
+    assert!(built && it.holds(stale) > 0, "{}", it.describe());
+    let height = it.finalized(stale) + 3;
+    it.expect_final(&rest, height, PATIENCE);
+    it.heal();
+    // Its engine knows, and nothing is shown before it is durable.
+    let decided = it.block_at(rest[0], height).hash();
+    let knows = format!("finalized {decided}");
+    assert!(it.run_until(PATIENCE, |it| it.replica(stale).describe().contains(&knows)));
+    it.release(stale);
+    it.expect_final(&[0, 1, 2], height + 2, PATIENCE);
+    let reader = it.reader(stale);
+    for vote in it.signed(stale, Step::Ack) {
+        let ours = reader.hash_at(vote.position.height.0).expect("the store can be read");
+        assert_eq!(ours, Some(vote.hash), "a vote for a block that was left: {vote:?}");
+    }
+    it.check();
+}
+
 /// The same, and nothing was decided meanwhile: the block stands on what is final still, but is
 /// of a term that is over.
 #[test]
