@@ -26,6 +26,9 @@ const JUDGED: f64 = 2.0 / 3.0;
 /// The most that memory may grow in that part, of its mean.
 const GROWTH: f64 = 0.01;
 
+/// Looks at the nodes in that part, at least.
+const FEWEST: usize = 10;
+
 /// How long, and how much.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Arguments {
@@ -174,6 +177,9 @@ fn judge(samples: &[Sample], minutes: u64) -> Outcome<()> {
     let end = samples.last().ok_or("nothing was seen")?.minutes;
     let from = end * (1.0 - JUDGED);
     let last: Vec<&Sample> = samples.iter().filter(|sample| sample.minutes >= from).collect();
+    if last.len() < FEWEST {
+        return Err(format!("{} looks at the nodes are too few to judge by", last.len()).into());
+    }
     let mut grown = Vec::new();
     for node in 0..NODES {
         let points = last.iter().map(|sample| (sample.minutes, sample.resident[node]));
@@ -219,6 +225,12 @@ mod tests {
         judge(&flat, 30).unwrap();
         let error = judge(&growing, 30).unwrap_err().to_string();
         assert!(error.starts_with("memory grew: node 4 by 1.4"), "{error}");
+    }
+
+    #[test]
+    fn too_few_samples_judge_nothing() {
+        let samples: Vec<_> = (0..12).map(|n| sample(f64::from(n) / 6.0, 0.0)).collect();
+        assert!(judge(&samples, 2).unwrap_err().to_string().contains("too few"));
     }
 
     #[test]
