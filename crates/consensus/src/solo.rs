@@ -11,6 +11,7 @@ use crate::engine::{
     Context, Engine, Input, Output, Progress, Protocol, SealedHeader, Start, Verdict,
 };
 use crate::{Evidence, FinalityProof, ForkChoice, InvalidEvidence, InvalidProof, Tree};
+use alloy_consensus::constants::EMPTY_ROOT_HASH;
 use alloy_primitives::{B256, Bytes};
 use landfall_types::{Epoch, Height, Kind, NodeId, Params, SoloParams, Time};
 
@@ -61,6 +62,11 @@ pub(crate) fn check_ours(epoch: &Epoch, header: &SealedHeader, tree: &Tree) -> V
     let worked = !header.header.difficulty.is_zero() || !header.header.nonce.is_zero();
     if epoch.kind() != Kind::Pow && worked {
         return Verdict::Invalid("difficulty and nonce must be zero without proof of work");
+    }
+    // Withdrawals are money from nowhere: only work is paid so, and its protocol says how much.
+    let pays = header.header.withdrawals_root.is_some_and(|root| root != EMPTY_ROOT_HASH);
+    if epoch.kind() != Kind::Pow && pays {
+        return Verdict::Invalid("a block pays nobody without proof of work");
     }
     Verdict::Valid
 }

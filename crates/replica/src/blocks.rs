@@ -89,18 +89,29 @@ impl Replica {
             return self.check_beside_final(&block);
         }
         let bytes = size(&block);
-        if self.has_its_siblings(&header) && !self.sync.is_wanted(&hash) {
-            return Ok(());
+        // Whoever carries a block has not made it: it takes of the share of who answers for it.
+        let holder = maker(from, &header, self.agreement_of(&header));
+        // What our engine or a proof needs is not refused: it is bounded where it is asked for.
+        let needed = self.is_needed(&hash);
+        if !needed {
+            let (number, limits) = (block.number(), &self.config.limits);
+            if self.has_its_siblings(&header)
+                || !self.blocks.make_room(holder, number, bytes, limits)
+            {
+                return Ok(());
+            }
         }
-        if !self.blocks.make_room(from, block.number(), bytes, &self.config.limits) {
-            return Ok(());
-        }
-        let waiting = Waiting { block, header, from, bytes, executing: false, since: now };
+        let waiting = Waiting { block, header, from, holder, bytes, executing: false, since: now };
         self.blocks.waiting.insert(hash, waiting);
         if missing {
-            self.want(now, parent, Some(from));
+            self.want(now, parent, Some(from), Some(holder).filter(|_| !needed));
         }
         self.pump(now)
+    }
+
+    /// Whether our engine or a proof needs a block, or one that waits for it.
+    fn is_needed(&self, hash: &B256) -> bool {
+        self.sync.needed().any(|it| it == hash || self.blocks.root_of(it) == *hash)
     }
 
     /// The epoch that a block names, if it is known and an agreement.
@@ -113,10 +124,11 @@ impl Replica {
     /// each is executed, and stays in the log.
     fn has_its_siblings(&self, header: &SealedHeader) -> bool {
         let (parent, proposer) = (header.header.parent_hash, header.extension.proposer);
-        let waiting =
-            self.blocks.waiting.values().filter(|it| {
-                it.block.parent() == parent && it.header.extension.proposer == proposer
-            });
+        let waiting = self.blocks.waiting.values().filter(|it| {
+            let same = it.block.parent() == parent && it.header.extension.proposer == proposer;
+            // Of an epoch that is not known, anybody may have written the name.
+            same && self.agreement_of(&it.header).is_some()
+        });
         let entered = self.tree.get(&parent).map_or(0, |below| {
             let above = self.tree.above(below.height);
             let next = above.take_while(|it| it.height == below.height.next());
@@ -132,6 +144,21 @@ impl Replica {
         let of_maker = |it: &&Waiting| it.executing && it.header.sealer == header.sealer;
         let running = self.blocks.waiting.values().filter(of_maker).count();
         self.agreement_of(header).is_some() && running >= self.config.limits.executing_of_member
+    }
+
+    /// Of an agreement, what waits at or below the finalised height can matter only on the way to a
+    /// block that a proof makes final.
+    pub(crate) fn let_go_of_the_late(&mut self, finalized: Height) {
+        let late = self.blocks.waiting.iter().filter(|(hash, it)| {
+            let below = Height(it.block.number()) <= finalized && !it.executing;
+            below
+                && self.agreement_of(&it.header).is_some()
+                && !self.sync.proven().any(|proven| self.blocks.leads_to(*proven, **hash))
+        });
+        let late: Vec<B256> = late.map(|(hash, _)| *hash).collect();
+        for hash in late {
+            self.blocks.waiting.remove(&hash);
+        }
     }
 
     /// Whether a block is in the tree, among the rivals, or on our branch below the tree.

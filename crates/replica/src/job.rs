@@ -11,7 +11,7 @@ use landfall_consensus::{Body, FinalityProof, SealedHeader};
 use landfall_evm::validate_commitments;
 use landfall_types::{Block, NodeId, Signature, SignedVote, Vote};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Something that takes long.
 #[allow(
@@ -195,6 +195,9 @@ impl Build {
     fn run(self, signer: &dyn Signer) -> BuiltDone {
         let mut hopeless = Vec::new();
         let mut unreadable = None;
+        if self.superseded.load(Relaxed) {
+            return BuiltDone { id: self.id, result: None, hopeless };
+        }
         let built = self.job.run(|builder| match self.mempool.fill(builder) {
             Ok(refused) => hopeless = refused,
             Err(error) => unreadable = Some(error),

@@ -13,9 +13,9 @@ pub struct Limits {
     pub fetch_expiry: Span,
     /// Blocks that wait for parent, epoch, time or execution.
     pub waiting_blocks: usize,
-    /// Of these, blocks that came from one peer.
+    /// Of these, blocks that one member sealed; of others, that one peer brought.
     pub waiting_of_peer: usize,
-    /// Bytes of these. Beyond either bound, blocks give way that came from the peer with the most.
+    /// Bytes of these. Beyond either bound, blocks give way of who has the most.
     pub waiting_bytes: usize,
     /// Of these, blocks of one member of an agreement that are executed at a time.
     pub executing_of_member: usize,
@@ -23,9 +23,9 @@ pub struct Limits {
     pub siblings_of_member: usize,
     /// A block that waited for so long is forgotten.
     pub waiting_expiry: Span,
-    /// Blocks asked for.
+    /// Blocks asked for because peers spoke of them.
     pub wanted_blocks: usize,
-    /// Blocks asked for because one peer spoke of them.
+    /// Of these, because of one peer; and as many again that the engine or a proof needs.
     pub wanted_of_peer: usize,
     /// Hashes of invalid blocks that are remembered.
     pub invalid_blocks: usize,

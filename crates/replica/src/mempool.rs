@@ -38,8 +38,7 @@ impl Mempool {
 
     /// Whether a transaction could stand in the next block.
     pub fn something_waits(&self) -> bool {
-        let pool = self.pool.lock();
-        pool.best(self.next.read().base_fee).next(&pool).is_some()
+        self.pool.lock().has_executable(self.next.read().base_fee)
     }
 
     /// Follows the chain to a new head; the transactions that became executable.

@@ -116,7 +116,7 @@ impl Replica {
                 Output::Build { parent, time, extension, difficulty } => {
                     self.begin_build(parent, time, extension, difficulty)?;
                 }
-                Output::Fetch { hash, from } => self.want(now, hash, from),
+                Output::Fetch { hash, from } => self.want(now, hash, from, None),
                 Output::Report(evidence) => self.report(evidence),
             }
         }

@@ -40,6 +40,10 @@ pub fn passage(block: &Block, epoch: &Epoch) -> Passage {
     if header.extension.epoch != epoch.number || !epoch.kind().is_agreement() {
         return Passage::Keep;
     }
+    // Nobody takes a block that carries more, and whoever forwards it would be blamed.
+    if header.votes().len() > epoch.committee.len() {
+        return Passage::Refuse;
+    }
     let seal = <[u8; 65]>::try_from(&block.seal[..]).ok().map(Signature);
     let digest = seal_digest(block.hash(), epoch.chain);
     header.sealer = seal.and_then(|seal| landfall_light::recover(digest, &seal));

@@ -328,6 +328,7 @@ impl Replica {
     pub(crate) fn prune(&mut self) {
         let finalized = self.shown.finalized;
         self.tree.prune(finalized, keep_below_final(&self.config.schedule));
+        self.let_go_of_the_late(self.tree.height(&finalized));
         self.archive.prune(self.tree.height(&finalized));
     }
 

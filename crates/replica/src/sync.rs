@@ -27,8 +27,8 @@ struct Wanted {
     /// When to forget it.
     expiry: Time,
     asked: u32,
-    /// Who spoke of it, if somebody did.
-    from: Option<NodeId>,
+    /// Of whose share it is; of nobody's if our engine or a proof needs it.
+    holder: Option<NodeId>,
 }
 
 /// What is asked for and what waits for an answer.
@@ -70,9 +70,9 @@ impl Sync {
         self.wanted.len() + self.proofs.len() + self.recoveries.len() + self.accused.len()
     }
 
-    /// Whether a block is asked for.
-    pub fn is_wanted(&self, hash: &B256) -> bool {
-        self.wanted.contains_key(hash)
+    /// The blocks that our engine or a proof needs.
+    pub fn needed(&self) -> impl Iterator<Item = &B256> {
+        self.wanted.iter().filter(|(_, wanted)| wanted.holder.is_none()).map(|(hash, _)| hash)
     }
 
     /// A block is here, or is not worth having.
@@ -126,7 +126,7 @@ impl Replica {
                 let lottery = !self.epoch().kind().is_agreement();
                 // A head that waits is wanted too: what is missing below it is asked for then.
                 if lottery && !self.tree.has(&head) {
-                    self.want(now, head, Some(from));
+                    self.want(now, head, Some(from), Some(from));
                 }
                 Ok(())
             }
@@ -284,7 +284,7 @@ impl Replica {
         if self.tree.has(&hash) {
             return if planted!(ProofOnlyWithBlock) { Ok(()) } else { self.take_proof(now, proof) };
         }
-        self.want(now, hash, Some(from));
+        self.want(now, hash, Some(from), None);
         self.sync.proofs.insert(hash, proof);
         if self.sync.proofs.len() > PENDING_PROOFS {
             // The highest one leads to all the others.
@@ -459,8 +459,15 @@ impl Replica {
         bytes <= self.config.limits.range_bytes
     }
 
-    /// Wants a block: asks once now, then again until it is here or nobody says so any more.
-    pub(crate) fn want(&mut self, now: Time, hash: B256, from: Option<NodeId>) {
+    /// Wants a block: asks `from` once now, then others again until it is here or nobody says so any
+    /// more. What is of nobody's share is needed, and peers' claims take no place of it.
+    pub(crate) fn want(
+        &mut self,
+        now: Time,
+        hash: B256,
+        from: Option<NodeId>,
+        holder: Option<NodeId>,
+    ) {
         if self.tree.has(&hash) || self.blocks.why_invalid(&hash).is_some() {
             return;
         }
@@ -468,14 +475,19 @@ impl Replica {
         let (retry, expiry) = (now + limits.fetch_retry, now + limits.fetch_expiry);
         if let Some(wanted) = self.sync.wanted.get_mut(&hash) {
             wanted.expiry = wanted.expiry.max(expiry);
+            wanted.holder = wanted.holder.and(holder);
             return;
         }
-        let spoken_of = |peer| self.sync.wanted.values().filter(|it| it.from == Some(peer)).count();
-        let greedy = from.is_some_and(|peer| spoken_of(peer) >= limits.wanted_of_peer);
-        if greedy || self.sync.wanted.len() >= limits.wanted_blocks {
+        let (mut same, mut claimed) = (0, 0);
+        for wanted in self.sync.wanted.values() {
+            same += usize::from(wanted.holder == holder);
+            claimed += usize::from(wanted.holder.is_some());
+        }
+        let full = holder.is_some() && claimed >= limits.wanted_blocks;
+        if full || same >= limits.wanted_of_peer {
             return;
         }
-        self.sync.wanted.insert(hash, Wanted { retry, expiry, asked: 1, from });
+        self.sync.wanted.insert(hash, Wanted { retry, expiry, asked: 1, holder });
         if !self.blocks.is_waiting(&hash) {
             let to = from.filter(|id| *id != self.config.me).map_or(To::Any, To::One);
             self.effects.push(Effect::Send { to, wire: Wire::Get(hash) });

@@ -13,7 +13,10 @@ use std::sync::atomic::AtomicBool;
 pub(crate) struct Waiting {
     pub block: Block,
     pub header: SealedHeader,
+    /// Who brought it.
     pub from: NodeId,
+    /// Whose share it takes of: the member that sealed it, or who brought it.
+    pub holder: NodeId,
     pub bytes: usize,
     pub executing: bool,
     pub since: Time,
@@ -80,12 +83,18 @@ impl Blocks {
             .retain(|_, it| it.executing || (it.since <= now && now.since(it.since) < after));
     }
 
-    /// Makes room for a block of a peer: blocks give way that came from the peer with the most. If
+    /// Makes room for a block of a peer: blocks give way of who has the most. If
     /// that is this one, or if it has its share, its own give way that are higher.
-    pub fn make_room(&mut self, from: NodeId, number: u64, bytes: usize, limits: &Limits) -> bool {
-        let share = |it: &Self| it.waiting.values().filter(|it| it.from == from).count();
+    pub fn make_room(
+        &mut self,
+        holder: NodeId,
+        number: u64,
+        bytes: usize,
+        limits: &Limits,
+    ) -> bool {
+        let share = |it: &Self| it.waiting.values().filter(|it| it.holder == holder).count();
         while share(self) >= limits.waiting_of_peer {
-            if !self.give_way(from, Some(number)) {
+            if !self.give_way(holder, Some(number)) {
                 return false;
             }
         }
@@ -96,13 +105,14 @@ impl Blocks {
             }
             let mut shares: BTreeMap<NodeId, usize> = BTreeMap::new();
             for it in self.waiting.values() {
-                *shares.entry(it.from).or_default() += it.cost(limits);
+                *shares.entry(it.holder).or_default() += it.cost(limits);
             }
-            let own = shares.get(&from).copied().unwrap_or_default();
+            let own = shares.get(&holder).copied().unwrap_or_default();
             let Some((greediest, most)) = shares.iter().max_by_key(|(_, share)| **share) else {
                 return false;
             };
-            let (peer, above) = if *most > own { (*greediest, None) } else { (from, Some(number)) };
+            let (peer, above) =
+                if *most > own { (*greediest, None) } else { (holder, Some(number)) };
             if !self.give_way(peer, above) {
                 return false;
             }
@@ -112,7 +122,7 @@ impl Blocks {
     /// Lets go of the highest idle block of a peer, if it is above a height: what is lower is needed
     /// before it.
     fn give_way(&mut self, peer: NodeId, above: Option<u64>) -> bool {
-        let idle = self.waiting.iter().filter(|(_, it)| it.from == peer && !it.executing);
+        let idle = self.waiting.iter().filter(|(_, it)| it.holder == peer && !it.executing);
         let highest = idle.map(|(hash, it)| (it.block.number(), *hash)).max();
         match highest.filter(|(number, _)| above.is_none_or(|above| *number > above)) {
             Some((_, hash)) => self.waiting.remove(&hash).is_some(),

@@ -3,7 +3,8 @@
 
 mod cluster;
 
-use alloy_consensus::Sealed;
+use alloy_consensus::{Header, Sealed, proofs::calculate_withdrawals_root};
+use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 use cluster::{Cluster, PATIENCE, id, key, settled};
 use landfall_consensus::{Body, FinalityProof, pbft};
@@ -150,7 +151,7 @@ fn a_peer_that_sends_orphans_fills_its_own_share_and_nobody_elses() {
     }
     let held = it.replica(1).queued() - before;
     assert!(held <= limits.waiting_of_peer + limits.wanted_of_peer, "{held} of one peer");
-    let other = orphan(&it, 10_000, &key(0), id(0), 0);
+    let other = orphan(&it, 10_000, &key(2), id(2), 0);
     it.inject(2, 1, &Wire::Block(other));
     assert!(it.replica(1).queued() - before > held, "there is no room for another peer");
 }
@@ -169,7 +170,7 @@ fn large_blocks_that_wait_are_bounded_in_bytes_and_the_greedy_give_way() {
     // A block that waits, and that its parent is asked for.
     assert!(it.replica(1).queued() - before <= 2 * fit as usize, "more bytes wait than may");
     let queued = it.replica(1).queued();
-    let other = orphan(&it, 20_000, &key(0), id(0), large);
+    let other = orphan(&it, 20_000, &key(2), id(2), large);
     it.inject(2, 1, &Wire::Block(other));
     assert_eq!(
         it.replica(1).queued(),
@@ -275,19 +276,113 @@ fn what_is_needed_next_comes_in_though_its_sender_has_filled_its_share() {
     assert!(it.replica(3).tree().has(&hash), "it was not let in");
 }
 
+/// A block as its maker could have made it, with something else in it.
+fn changed(it: &Cluster, block: &Block, change: impl FnOnce(&mut Block, &mut Header)) -> Block {
+    let mut copy = block.clone();
+    let mut header = block.header.inner().clone();
+    change(&mut copy, &mut header);
+    header.parent_beacon_block_root = Some(Extension::commitment(&copy.extension));
+    copy.header = Sealed::new(header);
+    let maker = maker_of(block);
+    let seal = key(maker).sign_block(copy.hash(), it.reader(0).genesis_hash());
+    copy.seal = Bytes::copy_from_slice(&seal.0);
+    copy
+}
+
+fn maker_of(block: &Block) -> usize {
+    let maker = Extension::from_bytes(&block.extension).expect("it is ours").proposer;
+    (0..4).find(|number| id(*number) == maker).expect("a member")
+}
+
+/// Withdrawals are money from nowhere, and everybody would agree on them.
+#[test]
+fn a_member_cannot_pay_itself() {
+    let (mut it, block) = one_behind();
+    let greedy = changed(&it, &block, |copy, header| {
+        let gift = Withdrawal { amount: u64::MAX, ..Withdrawal::default() };
+        header.withdrawals_root = Some(calculate_withdrawals_root(&[gift]));
+        copy.body.withdrawals = Some(vec![gift].into());
+    });
+    it.inject(0, 3, &Wire::Block(greedy));
+    assert_eq!(it.nodes[3].guilty, [id(maker_of(&block))]);
+    assert!(it.nodes[3].penalties[0].contains("pays nobody"), "{:?}", it.nodes[3].penalties);
+}
+
+/// It would be refused by whoever gets it next, and who passed it on would be blamed.
+#[test]
+fn a_block_that_carries_more_votes_than_members_is_not_passed_on() {
+    let (it, block) = one_behind();
+    let certificate = stuffed(&it, vote(Step::Commit, block.number() - 1, 0), 5);
+    let heavy = changed(&it, &block, |copy, _| {
+        let mut extension = Extension::from_bytes(&copy.extension).expect("it is ours");
+        extension.data = alloy_rlp::encode(&certificate).into();
+        copy.extension = extension.to_bytes();
+    });
+    assert_eq!(passage(&block, it.replica(0).epoch()), Passage::Forward);
+    assert_eq!(passage(&heavy, it.replica(0).epoch()), Passage::Refuse);
+}
+
+#[test]
+fn a_member_that_floods_through_another_peer_fills_its_own_share() {
+    let (mut it, block) = one_behind();
+    let liar = (0..3).find(|number| *number != maker_of(&block)).expect("three");
+    for number in 0..2 * Limits::default().waiting_of_peer as u64 {
+        let mut low = orphan(&it, number, &key(liar), id(liar), 0);
+        let mut header = low.header.inner().clone();
+        header.number = block.number();
+        low.header = Sealed::new(header);
+        let seal = key(liar).sign_block(low.hash(), it.reader(0).genesis_hash());
+        low.seal = Bytes::copy_from_slice(&seal.0);
+        it.inject(maker_of(&block), 3, &Wire::Block(low));
+    }
+    let hash = block.hash();
+    it.inject(maker_of(&block), 3, &Wire::Block(block));
+    assert!(it.replica(3).tree().has(&hash), "it was not let in");
+}
+
+#[test]
+fn blocks_of_an_unknown_epoch_are_nobodys_siblings() {
+    let (mut it, block) = one_behind();
+    for number in 0..20_u8 {
+        let foreign = changed(&it, &block, |copy, header| {
+            let mut extension = Extension::from_bytes(&copy.extension).expect("it is ours");
+            extension.epoch = 999;
+            copy.extension = extension.to_bytes();
+            header.extra_data = vec![number].into();
+        });
+        it.inject_as(stranger(1).id(), 3, Wire::Block(foreign));
+    }
+    let hash = block.hash();
+    it.inject(0, 3, &Wire::Block(block));
+    assert!(it.replica(3).tree().has(&hash), "it was not let in");
+}
+
+#[test]
+fn what_waits_is_let_go_when_finality_has_passed_it() {
+    let mut it = settled(cluster::pbft(), 4);
+    let before = it.replica(1).queued();
+    let height = it.finalized(1) + 2;
+    for number in 0..20 {
+        let mut low = orphan(&it, number, &key(0), id(0), 0);
+        let mut header = low.header.inner().clone();
+        header.number = height;
+        low.header = Sealed::new(header);
+        let seal = key(0).sign_block(low.hash(), it.reader(0).genesis_hash());
+        low.seal = Bytes::copy_from_slice(&seal.0);
+        it.inject(0, 1, &Wire::Block(low));
+    }
+    assert!(it.replica(1).queued() >= before + 20);
+    it.expect_final(&[1, 2], height, PATIENCE);
+    it.run_for(Span(2 * Limits::default().fetch_expiry.0));
+    // The other node never had them.
+    let (kept, other) = (it.replica(1).queued(), it.replica(2).queued());
+    assert!(kept < other + 20, "{kept} are kept, {other} elsewhere");
+}
+
 /// Copies of a block that differ in what is free, all sealed by its maker.
 fn siblings(it: &Cluster, block: &Block, count: u8) -> Vec<Block> {
-    let maker = Extension::from_bytes(&block.extension).expect("it is ours").proposer;
-    let number = (0..4).find(|number| id(*number) == maker).expect("a member");
-    let sealed = |extra| {
-        let mut header = block.header.inner().clone();
-        header.extra_data = vec![extra].into();
-        let mut copy = Block { header: Sealed::new(header), ..block.clone() };
-        let seal = key(number).sign_block(copy.hash(), it.reader(0).genesis_hash());
-        copy.seal = Bytes::copy_from_slice(&seal.0);
-        copy
-    };
-    (0..count).map(sealed).collect()
+    let copy = |extra| changed(it, block, |_, header| header.extra_data = vec![extra].into());
+    (0..count).map(copy).collect()
 }
 
 #[test]

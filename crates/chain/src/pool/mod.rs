@@ -355,6 +355,16 @@ impl Pool {
         Ok(())
     }
 
+    /// Whether an executable transaction pays this base fee: without putting them in an order, as
+    /// this is asked whenever something comes.
+    pub fn has_executable(&self, base_fee: u64) -> bool {
+        let pays = |sender: &Sender| {
+            let first = sender.executable(sender.account.nonce);
+            first.is_some_and(|entry| entry.fees.effective(base_fee) >= 0)
+        };
+        self.senders.values().any(pays)
+    }
+
     /// A cursor over the executable transactions that pay this base fee, in the pool's order.
     pub fn best(&self, base_fee: u64) -> Best {
         Best::new(self, self.order, base_fee)

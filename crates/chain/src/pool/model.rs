@@ -320,6 +320,7 @@ impl Run {
         let mut best = self.pool.best(self.base_fee);
         let best: Vec<_> = std::iter::from_fn(|| best.next(&self.pool)).map(|t| t.hash()).collect();
         assert_eq!(best, self.naive.best(&self.state, self.base_fee));
+        assert_eq!(self.pool.has_executable(self.base_fee), !best.is_empty());
     }
 }
 

@@ -4,7 +4,6 @@ use super::Raft;
 use crate::engine::{Engine, Output, Protocol, SealedHeader, Start, Verdict};
 use crate::solo::check_ours;
 use crate::{Evidence, InvalidEvidence, Tree};
-use alloy_consensus::constants::EMPTY_ROOT_HASH;
 use alloy_primitives::Bytes;
 use landfall_types::{Epoch, NodeId, Step, Time};
 
@@ -18,7 +17,7 @@ impl Protocol for RaftProtocol {
             return verdict;
         }
         let proposer = header.extension.proposer;
-        if header.sealer.is_some_and(|sealer| sealer != proposer) {
+        if header.sealer != Some(proposer) {
             return Verdict::BadSeal;
         }
         if !epoch.has_member(&proposer) {
@@ -30,9 +29,6 @@ impl Protocol for RaftProtocol {
         let parent = tree.block(&header.header.parent_hash);
         if parent.epoch == epoch.number && term_of(&parent.data).is_some_and(|below| term < below) {
             return Verdict::Invalid("the term is below the parent's");
-        }
-        if header.header.withdrawals_root.is_some_and(|root| root != EMPTY_ROOT_HASH) {
-            return Verdict::Invalid("a block of raft pays nobody");
         }
         Verdict::Valid
     }
@@ -63,7 +59,7 @@ pub(super) fn term_of(data: &Bytes) -> Option<u64> {
 pub(super) mod tests {
     use super::*;
     use crate::TreeBlock;
-    use alloy_consensus::{Header, Sealed};
+    use alloy_consensus::{Header, Sealed, constants::EMPTY_ROOT_HASH};
     use alloy_primitives::{B256, U256};
     use landfall_types::{
         Anchor, Committee, Extension, Height, Params, Position, RaftParams, Signature, SignedVote,

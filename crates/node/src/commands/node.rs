@@ -21,10 +21,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Accounts of a mnemonic that a node holds unlocked, if it is told to.
 const UNLOCKED: u32 = 10;
+/// How long answers under way are waited for at the end.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs a node of a network, a validator or one that follows
 #[derive(Debug, clap::Args)]
@@ -250,11 +253,13 @@ async fn serve(
     };
     // Fails only when it has stopped already.
     let _ = server.stop();
-    server.stopped().await;
-    match ended {
+    let ended = match ended {
         Some(ended) => ended,
         None => member.stop().await,
-    }
+    };
+    // A client that holds its connection must not keep the process.
+    let _ = tokio::time::timeout(GOODBYE, server.stopped()).await;
+    ended
 }
 
 async fn open_ports(

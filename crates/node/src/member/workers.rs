@@ -9,7 +9,7 @@ use landfall_replica::{Done, Job, JobKind, Limits, Signer};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc::Sender;
 
@@ -26,6 +26,7 @@ pub struct Workers {
 struct Lane {
     takes: fn(&Job) -> bool,
     queue: SyncSender<Job>,
+    jobs: Arc<Mutex<Receiver<Job>>>,
 }
 
 impl Workers {
@@ -77,7 +78,7 @@ impl Workers {
                 .expect("the system starts a thread");
             self.threads.push(thread);
         }
-        self.lanes.push(Lane { takes, queue });
+        self.lanes.push(Lane { takes, queue, jobs });
     }
 
     /// Waits until every thread has finished its job; what waits is not begun.
@@ -94,7 +95,16 @@ impl Workers {
     /// Hands a job to its threads.
     pub fn start(&self, job: Job) {
         let lane = self.lanes.iter().find(|lane| (lane.takes)(&job)).expect("every job has a lane");
-        lane.queue.try_send(job).expect("the replica bounds the jobs that are out");
+        let refused = match lane.queue.try_send(job) {
+            // Of builds only the newest is wanted: each supersedes those before it, and when many
+            // blocks come at once there are more than a busy miner can look at.
+            Err(TrySendError::Full(job)) if job.difficulty().is_some() => {
+                drop(lane.jobs.lock().try_recv());
+                lane.queue.try_send(job).err()
+            }
+            sent => sent.err(),
+        };
+        assert!(refused.is_none(), "the replica bounds the jobs that are out");
     }
 }
 
