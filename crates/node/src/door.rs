@@ -1,7 +1,7 @@
 //! The way in for transactions, and the news of chain and pool: alike on a development chain and on
 //! a node of a network.
 //!
-//! Signatures are recovered on workers, the pool is entered under one lock for a whole batch, and
+//! Signatures are recovered on workers, the pool is entered under one lock for a slice of a batch, and
 //! whoever makes blocks is told that there is work. On a node of a network, what came in here is
 //! spread to the peers as well.
 
@@ -13,12 +13,15 @@ use landfall_chain::{Adopted, ChainReader};
 use landfall_replica::Mempool;
 use landfall_rpc::{Answer, Event, PoolDoor};
 use landfall_types::Transaction;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use tokio::sync::{Notify, broadcast, mpsc};
 
 /// News that a slow subscriber may be behind.
 const KEPT_EVENTS: usize = 4_096;
+
+/// Transactions that enter the pool under one lock: whoever makes a block waits for no more.
+const AT_ONCE: usize = 64;
 
 /// What the door and the thread that owns the chain share.
 pub struct Shared {
@@ -94,24 +97,28 @@ impl Door {
         ours: bool,
     ) -> Vec<Result<TxHash, PoolError>> {
         let mut executable = false;
-        let mempool = &self.shared.mempool;
-        let mut pool = mempool.pool.lock();
-        // Read under the pool's lock: the replica moves both under it.
-        let (next, state) = (*mempool.next.read(), self.reader.latest_state());
-        let mut one = |outcome: Result<Recovered, PoolError>| {
-            let recovered = outcome?;
-            let transaction = recovered.transaction.clone();
-            let added = pool.add(recovered, &next, &state)?;
-            executable |= added.is_pending();
-            self.shared.announce(&pool, &added.promoted);
-            if let Some(spread) = self.spread.as_ref().filter(|_| ours) {
-                // Full: the pool's content is offered to the peers later.
-                let _ = spread.try_send(transaction);
-            }
-            Ok(added.hash)
-        };
-        let outcomes: Vec<_> = transactions.into_iter().map(&mut one).collect();
-        drop(pool);
+        let mut outcomes = Vec::new();
+        let mut transactions = transactions.into_iter().peekable();
+        while transactions.peek().is_some() {
+            let mut pool = self.shared.mempool.pool.lock();
+            // Read under the pool's lock: the replica moves both under it.
+            let (next, state) = (*self.shared.mempool.next.read(), self.reader.latest_state());
+            let one = |outcome: Result<Recovered, PoolError>| {
+                let recovered = outcome?;
+                let transaction = recovered.transaction.clone();
+                let added = pool.add(recovered, &next, &state)?;
+                executable |= added.is_pending();
+                self.shared.announce(&pool, &added.promoted);
+                if let Some(spread) = self.spread.as_ref().filter(|_| ours) {
+                    // Full: the pool's content is offered to the peers later.
+                    let _ = spread.try_send(transaction);
+                }
+                Ok(added.hash)
+            };
+            outcomes.extend(transactions.by_ref().take(AT_ONCE).map(one));
+            // Whoever makes a block waits for it too, and comes next.
+            MutexGuard::unlock_fair(pool);
+        }
         outcomes.iter().for_each(|outcome| metrics().pool.offered(outcome));
         if executable {
             self.shared.work.notify_one();

@@ -51,6 +51,11 @@ impl Replica {
         header: SealedHeader,
         genuine: bool,
     ) -> Result<(), Halt> {
+        if self.is_of_work(&header) && !block.seal.is_empty() {
+            // It is not in the hash, and would be kept and served with the block.
+            self.penalise(from, "a seal on a block whose seal is its work");
+            return Ok(());
+        }
         let agreement = self.agreement_of(&header);
         let (known, guilty) = (agreement.is_some(), maker(from, &header, agreement));
         if agreement.is_some_and(|epoch| !is_members(epoch, &header)) {
@@ -118,6 +123,11 @@ impl Replica {
     fn agreement_of(&self, header: &SealedHeader) -> Option<&Epoch> {
         let number = usize::try_from(header.extension.epoch).ok()?;
         self.epochs.get(number).filter(|epoch| epoch.kind().is_agreement())
+    }
+
+    fn is_of_work(&self, header: &SealedHeader) -> bool {
+        let number = usize::try_from(header.extension.epoch).unwrap_or(usize::MAX);
+        self.epochs.get(number).is_some_and(|epoch| epoch.kind() == Kind::Pow)
     }
 
     /// Whether a member of an agreement has made as many blocks on one parent as we take unasked:
@@ -425,12 +435,16 @@ impl Replica {
             at = parent;
         }
         let (ancestor, head) = (at.hash, self.reader.head());
-        let mut ours = Vec::new();
-        for number in at.height.0 + 1..=head.number() {
-            let stored = self.reader.block_at(number).map_err(store)?;
-            ours.extend(stored.map(|stored| stored.block.header.difficulty));
+        let mut unread = None;
+        let ours = (at.height.0 + 1..=head.number()).map_while(|number| {
+            let stored = self.reader.block_at(number).map_err(|error| unread = Some(error)).ok()?;
+            Some(stored.map_or(U256::ZERO, |stored| stored.block.header.difficulty))
+        });
+        let outweighs = lottery::outweighs(theirs, ours);
+        if let Some(error) = unread {
+            return Err(store(error));
         }
-        if lottery::outweighs(theirs, ours) {
+        if outweighs {
             return Err(Halt::FinalityConflict { ours: head.hash(), rival, ancestor });
         }
         Ok(())

@@ -12,14 +12,26 @@ use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Decodable;
 use landfall_chain::StoredBlock;
 use landfall_consensus::{Body, Evidence, FinalityProof, Input, SealedHeader, planted, protocol};
-use landfall_types::{Height, NodeId, SignedVote, Time};
+use landfall_types::{Height, NodeId, SignedVote, Span, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Proofs whose blocks are on their way.
 const PENDING_PROOFS: usize = 64;
+/// For so many times the pause between two ranges a peer that gave nothing is not asked.
+const SILENT: u64 = 10;
 /// Accusations that were passed on.
 const KNOWN_EVIDENCE: usize = 1_024;
+
+#[derive(Clone, Copy)]
+struct Asked {
+    peer: NodeId,
+    claimed: Height,
+    after: Height,
+}
+
+/// Blocks, and their bytes.
+type Blocks = (Vec<Arc<StoredBlock>>, usize);
 
 struct Wanted {
     /// When to ask again.
@@ -41,8 +53,10 @@ pub(crate) struct Sync {
     answers: Answers,
     /// Not to ask for another range before.
     range_after: Time,
-    /// A peer that said that it is ahead, and how far.
-    ahead: Option<(NodeId, Height)>,
+    /// The peer that was asked for a range, how far it said that it is, and from where it was asked.
+    asked: Option<Asked>,
+    /// Peers from which nothing came, and until when they are not asked: others have a word too.
+    silent: BTreeMap<NodeId, Time>,
     accused: BTreeSet<(NodeId, u64, Height)>,
     randao: Option<B256>,
 }
@@ -56,7 +70,8 @@ impl Sync {
             recoveries: Recoveries::default(),
             answers: Answers::default(),
             range_after: now,
-            ahead: None,
+            asked: None,
+            silent: BTreeMap::new(),
             accused: BTreeSet::new(),
             randao: None,
         }
@@ -120,8 +135,7 @@ impl Replica {
             Wire::Get(hash) => self.answer_get(now, from, hash),
             Wire::Status { finalized, head } => {
                 if finalized > self.height(&self.shown.finalized) {
-                    self.sync.ahead = Some((from, finalized));
-                    self.ask_range(now, from);
+                    self.ask_range(now, from, finalized);
                 }
                 let lottery = !self.epoch().kind().is_agreement();
                 // A head that waits is wanted too: what is missing below it is asked for then.
@@ -153,7 +167,7 @@ impl Replica {
         }
         let epoch = usize::try_from(proof.epoch()).ok().and_then(|n| self.epochs.get(n));
         let Some(epoch) = epoch else {
-            self.ask_range(now, from);
+            self.ask_range(now, from, self.known_height().next());
             return;
         };
         if protocol(epoch.kind()).verify_proof(epoch, &proof).is_err() {
@@ -181,7 +195,7 @@ impl Replica {
             return Ok(());
         }
         if epoch > running.number {
-            self.ask_range(now, from);
+            self.ask_range(now, from, self.known_height().next());
             return Ok(());
         }
         let agreement = running.kind().is_agreement();
@@ -340,23 +354,35 @@ impl Replica {
     /// What a peer that is ahead was asked for is final here: the next part, without waiting for
     /// its next announcement.
     pub(crate) fn ask_on(&mut self, now: Time) {
-        let Some((peer, height)) = self.sync.ahead else { return };
-        if height > self.height(&self.shown.finalized) {
+        // Something came: whoever was slow is not silent.
+        self.sync.silent.clear();
+        let Some(Asked { peer, claimed, .. }) = self.sync.asked else { return };
+        if claimed > self.height(&self.shown.finalized) {
             self.sync.range_after = now;
-            self.ask_range(now, peer);
+            self.ask_range(now, peer, claimed);
         } else {
-            self.sync.ahead = None;
+            self.sync.asked = None;
         }
     }
 
-    /// Asks a peer that is ahead what follows here; not more often than it can be answered.
-    fn ask_range(&mut self, now: Time, from: NodeId) {
-        let jumped_back = self.sync.range_after > now + self.config.limits.fetch_retry;
+    /// Asks a peer that says that it is ahead what follows here; not more often than it can be
+    /// answered, and for a while not who was asked and gave nothing.
+    fn ask_range(&mut self, now: Time, from: NodeId, claimed: Height) {
+        let retry = self.config.limits.fetch_retry;
+        let jumped_back = self.sync.range_after > now + retry;
         if now < self.sync.range_after && !jumped_back {
             return;
         }
-        self.sync.range_after = now + self.config.limits.fetch_retry;
         let after = self.known_height();
+        let in_vain = self.sync.asked.take().filter(|asked| asked.after >= after);
+        if let Some(Asked { peer, .. }) = in_vain {
+            self.sync.silent.insert(peer, now + Span(SILENT * retry.0));
+        }
+        if self.sync.silent.contains_key(&from) {
+            return;
+        }
+        self.sync.range_after = now + retry;
+        self.sync.asked = Some(Asked { peer: from, claimed, after });
         self.effects.push(Effect::Send { to: To::One(from), wire: Wire::Range { after } });
     }
 
@@ -397,7 +423,7 @@ impl Replica {
             self.proven_range(epoch.number, first, last.min(finalized))?
         } else {
             let head = self.height(&self.shown.head);
-            (self.blocks_between(first, last.min(head))?, None)
+            (self.blocks_between(first, last.min(head))?.0, None)
         };
         for stored in blocks {
             self.send_block(from, &stored);
@@ -420,16 +446,17 @@ impl Replica {
     ) -> Result<(Vec<Arc<StoredBlock>>, Option<Bytes>), Halt> {
         let store = |error: landfall_types::StateError| Halt::Store(error.to_string());
         let (mut blocks, mut newest, mut at) = (Vec::new(), None, first);
+        let mut room = self.config.limits.range_bytes;
         while let Some(found) = self.reader.proof_at_or_above(at.0).map_err(store)? {
             let (number, of, proof) = found;
             if of != epoch || (newest.is_some() && number > last.0) {
                 break;
             }
-            let more = self.blocks_between(at, Height(number))?;
-            let fits = self.fits(blocks.iter().chain(&more));
-            if newest.is_some() && !fits {
+            let (more, bytes) = self.blocks_between(at, Height(number))?;
+            if newest.is_some() && bytes > room {
                 break;
             }
+            room = room.saturating_sub(bytes);
             blocks.extend(more);
             (at, newest) = (Height(number).next(), Some(proof));
         }
@@ -439,24 +466,19 @@ impl Replica {
         Ok((blocks, newest))
     }
 
-    /// Our blocks of some heights, or the first of them that fit into an answer.
-    fn blocks_between(&self, first: Height, last: Height) -> Result<Vec<Arc<StoredBlock>>, Halt> {
-        let mut blocks = Vec::new();
+    /// Our blocks of some heights, or the first of them that fill an answer, and their bytes.
+    fn blocks_between(&self, first: Height, last: Height) -> Result<Blocks, Halt> {
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
         for number in first.0..=last.0 {
             let stored = self.reader.block_at(number);
             let stored = stored.map_err(|error| Halt::Store(error.to_string()))?;
+            bytes += stored.as_ref().map_or(0, |stored| size(&stored.block));
             blocks.extend(stored);
-            if !self.fits(&blocks) {
+            if bytes > self.config.limits.range_bytes {
                 break;
             }
         }
-        Ok(blocks)
-    }
-
-    /// Whether blocks are few enough bytes for an answer.
-    fn fits<'a>(&self, blocks: impl IntoIterator<Item = &'a Arc<StoredBlock>>) -> bool {
-        let bytes: usize = blocks.into_iter().map(|stored| size(&stored.block)).sum();
-        bytes <= self.config.limits.range_bytes
+        Ok((blocks, bytes))
     }
 
     /// Wants a block: asks `from` once now, then others again until it is here or nobody says so any
@@ -504,6 +526,8 @@ impl Replica {
         self.sync.due = now + limits.status_interval;
         self.blocks.expire(now, limits.waiting_expiry);
         self.sync.answers.forget(now);
+        let longest = now + Span(SILENT * limits.fetch_retry.0);
+        self.sync.silent.retain(|_, until| *until > now && *until <= longest);
         self.pump(now)?;
         let horizon = now + limits.fetch_expiry;
         self.sync.wanted.retain(|_, wanted| wanted.expiry > now && wanted.expiry <= horizon);

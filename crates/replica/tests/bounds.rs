@@ -432,6 +432,20 @@ fn a_proof_that_cannot_prove_anything_is_refused_before_a_signature_is_recovered
     assert_eq!(it.nodes[1].guilty, [id(0)], "of strangers; an epoch may have begun elsewhere");
 }
 
+/// Without that a stranger that claims to be ahead takes every turn to be asked, and the node never
+/// hears those who know.
+#[test]
+fn a_peer_that_claims_and_gives_nothing_does_not_keep_a_node_behind() {
+    let (mut it, block) = one_behind();
+    let height = block.number();
+    let claim = Wire::Status { finalized: Height(1 << 60), head: B256::repeat_byte(9) };
+    for _ in 0..400 {
+        it.inject_as(stranger(1).id(), 3, claim.clone());
+        it.run_for(Span(25));
+    }
+    assert!(it.finalized(3) >= height, "{}", it.describe());
+}
+
 #[test]
 fn gossip_is_passed_on_when_a_member_has_sealed_it() {
     let it = settled(cluster::pbft(), 4);

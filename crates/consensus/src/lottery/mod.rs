@@ -66,7 +66,13 @@ pub fn outweighs(
     rival: impl IntoIterator<Item = U256>,
     ours: impl IntoIterator<Item = U256>,
 ) -> bool {
-    total(rival) > total(ours)
+    let rival = total(rival);
+    let mut sum = U512::ZERO;
+    // Ours may be the whole chain, and is read no further than it decides.
+    !ours.into_iter().any(|weight| {
+        sum += U512::from(weight);
+        sum >= rival
+    }) && rival > sum
 }
 
 fn total(weights: impl IntoIterator<Item = U256>) -> U512 {

@@ -158,8 +158,11 @@ async fn take_transactions(
     let verdict = if forged {
         tracing::warn!(peer = %from, "transactions that cannot be of this chain");
         Verdict::Reject
-    } else {
+    } else if outcomes.iter().any(Result::is_ok) {
         Verdict::Accept
+    } else {
+        // Nobody else can use what is of no use here: it would cost all of them what it cost us.
+        Verdict::Ignore
     };
     network.verdict(id, verdict);
 }
