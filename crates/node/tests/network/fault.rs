@@ -2,6 +2,7 @@
 
 use super::{NODES, Network, wait_for};
 use landfall_chain::store::SplitMix;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// From a possible quorum to the next final block.
@@ -186,9 +187,28 @@ impl Network {
         let goal = height + if self.engine.is_agreement() { BLOCKS } else { 1 };
         let higher = || nodes.iter().any(|node| self.height(*node).is_some_and(|it| it >= goal));
         wait_for(since, limit, higher).map_err(|error| {
+            self.tell_why();
             let nodes: Vec<usize> = nodes.iter().map(|node| node + 1).collect();
             format!("no progress from {height} to {goal} at nodes {nodes:?}: {error}")
         })
+    }
+
+    /// What each node says of itself: for whoever must find out why there is no progress.
+    fn tell_why(&self) {
+        let newest = json!([8]);
+        let asked = [
+            ("landfall_status", json!([])),
+            ("txpool_status", json!([])),
+            ("landfall_peers", json!([])),
+            ("landfall_consensusTrace", newest),
+        ];
+        for (node, client) in self.clients.iter().enumerate() {
+            for (method, params) in &asked {
+                let answer = client.call(method, params.clone());
+                let text = answer.map_or_else(|| "no answer".to_owned(), |it| it.to_string());
+                println!("node {} {method}: {text}", node + 1);
+            }
+        }
     }
 
     /// What follows a strike in any case: all nodes go on.

@@ -1,8 +1,9 @@
 //! Clients that send: each has an account, a node that it prefers, and transactions on their way.
 //!
-//! A client remembers what it sent until that is final. It sends it again when nothing moves, to
-//! another node when its own does not answer: so a transaction that a crash took from all pools
-//! comes back.
+//! A client remembers what it sent until that is final. It sends it again, to another node, when
+//! nothing moves or its own does not answer: so a transaction that a crash took from all pools comes
+//! back, and one that only a node has which nobody hears. The other node is drawn: clients that all
+//! went to the next one would end up at one node, and when that is cut off the others have no work.
 
 use super::client::Client;
 use alloy_consensus::crypto::secp256k1::sign_message;
@@ -127,6 +128,7 @@ impl Sender {
             let answered = self.look().and_then(|()| {
                 if self.moved.elapsed() > AGAIN && !self.window.is_empty() {
                     self.moved = Instant::now();
+                    self.turn_away();
                     return self.send(0);
                 }
                 let quiet = shared.paused.load(Ordering::Relaxed);
@@ -138,11 +140,18 @@ impl Sender {
                 self.send(from)
             });
             if answered.is_none() {
-                self.preferred = (self.preferred + 1) % self.nodes.len();
+                self.turn_away();
             }
             shared.waiting[self.account].store(self.window.len(), Ordering::Relaxed);
             std::thread::sleep(pause);
         }
+    }
+
+    /// Prefers another node from now on.
+    fn turn_away(&mut self) {
+        let others = self.nodes.len() as u64 - 1;
+        let step = 1 + self.random.below(others) as usize;
+        self.preferred = (self.preferred + step) % self.nodes.len();
     }
 
     fn node(&self) -> &Client {
