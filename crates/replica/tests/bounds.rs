@@ -181,22 +181,12 @@ fn large_blocks_that_wait_are_bounded_in_bytes_and_the_greedy_give_way() {
 
 #[test]
 fn an_invalid_block_is_its_makers_fault_whoever_passes_it_on() {
-    let mut it = settled(cluster::pbft(), 4);
-    it.part(&[3]);
-    let next = it.finalized(3) + 1;
-    it.expect_final(&[0, 1, 2], next, PATIENCE);
-    it.heal();
-    let block = it.block_at(0, next);
-    let mut header = block.header.inner().clone();
-    header.state_root = B256::repeat_byte(0xbd);
-    let mut bad = Block { header: Sealed::new(header), ..block.clone() };
-    let maker = Extension::from_bytes(&block.extension).expect("it is ours").proposer;
-    let number = (0..4).find(|number| id(*number) == maker).expect("a member");
-    let carrier = (0..3).find(|other| *other != number).expect("three nodes");
-    let seal = key(number).sign_block(bad.hash(), it.reader(0).genesis_hash());
-    bad.seal = Bytes::copy_from_slice(&seal.0);
+    let (mut it, block) = one_behind();
+    let bad = changed(&it, &block, |_, header| header.state_root = B256::repeat_byte(0xbd));
+    let maker = maker_of(&block);
+    let carrier = (0..3).find(|other| *other != maker).expect("three nodes");
     it.inject(carrier, 3, &Wire::Block(bad));
-    assert_eq!(it.nodes[3].guilty, [maker]);
+    assert_eq!(it.nodes[3].guilty, [id(maker)]);
 }
 
 #[test]
@@ -327,12 +317,8 @@ fn a_member_that_floods_through_another_peer_fills_its_own_share() {
     let (mut it, block) = one_behind();
     let liar = (0..3).find(|number| *number != maker_of(&block)).expect("three");
     for number in 0..2 * Limits::default().waiting_of_peer as u64 {
-        let mut low = orphan(&it, number, &key(liar), id(liar), 0);
-        let mut header = low.header.inner().clone();
-        header.number = block.number();
-        low.header = Sealed::new(header);
-        let seal = key(liar).sign_block(low.hash(), it.reader(0).genesis_hash());
-        low.seal = Bytes::copy_from_slice(&seal.0);
+        let far = orphan(&it, number, &key(liar), id(liar), 0);
+        let low = changed(&it, &far, |_, header| header.number = block.number());
         it.inject(maker_of(&block), 3, &Wire::Block(low));
     }
     let hash = block.hash();
@@ -363,12 +349,8 @@ fn what_waits_is_let_go_when_finality_has_passed_it() {
     let before = it.replica(1).queued();
     let height = it.finalized(1) + 2;
     for number in 0..20 {
-        let mut low = orphan(&it, number, &key(0), id(0), 0);
-        let mut header = low.header.inner().clone();
-        header.number = height;
-        low.header = Sealed::new(header);
-        let seal = key(0).sign_block(low.hash(), it.reader(0).genesis_hash());
-        low.seal = Bytes::copy_from_slice(&seal.0);
+        let far = orphan(&it, number, &key(0), id(0), 0);
+        let low = changed(&it, &far, |_, header| header.number = height);
         it.inject(0, 1, &Wire::Block(low));
     }
     assert!(it.replica(1).queued() >= before + 20);
