@@ -39,10 +39,11 @@ pub enum Place {
     Kept(Arc<dyn Disk>, MemoryViews),
 }
 
-/// Memory for what is read often, in bytes. Each is filled by use and then stays that large.
+/// Memory for what is read often, in bytes. Each is filled by use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caches {
-    /// Of the nodes of the state trie.
+    /// Of the nodes of the state trie that are live. What is free for new ones comes on top: 89 MiB
+    /// were taken in all with 32 here.
     pub trie: usize,
     /// Of the rows of the views.
     pub views: usize,

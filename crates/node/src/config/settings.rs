@@ -193,9 +193,9 @@ settings! {
         price_bump_percent: u8 = PoolLimits::default().price_bump_percent,
     }
 
-    /// Memory for what is read often; it fills by use and then stays that large.
+    /// Memory for what is read often; it fills by use.
     "cache" cache: CacheSettings {
-        /// MiB for nodes of the state trie
+        /// MiB for nodes of the state trie; with room for new ones it takes up to three times as much
         trie_mib: usize = Caches::default().trie >> 20,
         /// MiB for rows of the database
         views_mib: usize = Caches::default().views >> 20,
