@@ -17,8 +17,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Decoded blocks kept for readers.
+/// Blocks kept decoded for readers, and the bytes of their records; decoded they take a few times
+/// that.
 const CACHED_BLOCKS: usize = 64;
+const CACHED_BYTES: usize = 32 << 20;
 
 pub(crate) struct Shared {
     pub spec: ChainSpec,
@@ -39,7 +41,9 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct BlockCache {
     blocks: HashMap<u64, Arc<StoredBlock>>,
-    order: VecDeque<u64>,
+    /// Position and length of the record, the oldest first.
+    order: VecDeque<(u64, usize)>,
+    bytes: usize,
 }
 
 impl BlockCache {
@@ -47,13 +51,15 @@ impl BlockCache {
         self.blocks.get(&position.0).cloned()
     }
 
-    fn put(&mut self, position: Position, block: Arc<StoredBlock>) {
+    fn put(&mut self, position: Position, length: usize, block: Arc<StoredBlock>) {
         if self.blocks.insert(position.0, block).is_none() {
-            self.order.push_back(position.0);
+            self.order.push_back((position.0, length));
+            self.bytes += length;
         }
-        while self.order.len() > CACHED_BLOCKS {
-            let oldest = self.order.pop_front().expect("not empty");
+        while self.order.len() > CACHED_BLOCKS || self.bytes > CACHED_BYTES {
+            let (oldest, length) = self.order.pop_front().expect("not empty");
             self.blocks.remove(&oldest);
+            self.bytes -= length;
         }
     }
 }
@@ -71,7 +77,7 @@ impl Shared {
         let record = self.log.read(position).map_err(unreadable)?;
         let (block, _) = ledger::BlockRecord::decode_block(&record.payload).map_err(unreadable)?;
         let block = Arc::new(block);
-        self.cache.lock().put(position, block.clone());
+        self.cache.lock().put(position, record.payload.len(), block.clone());
         Ok(block)
     }
 

@@ -3,6 +3,7 @@
 //! Everything that touches the outside lives here: command line, threads, clock, signals. The
 //! chain itself is in `landfall_chain`, the JSON-RPC in `landfall_rpc`; this crate joins them.
 
+mod allocator;
 mod banner;
 mod bench;
 mod clock;

@@ -3,6 +3,7 @@
 //! Two forms behind one type: fjall in a directory, and ordered maps in memory for simulator and
 //! tests. A batch is atomic and durable in the first form. Nothing outside this file names fjall.
 
+use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -128,18 +129,35 @@ pub struct Fjall {
 
 /// Journal of the database in bytes: small, for it is read when the database opens.
 const JOURNAL_BYTES: u64 = 64 << 20;
-/// Unsorted writes kept for each table, in bytes.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+
+/// Bytes of rows that each table keeps in memory before they are written in order, for a read cache
+/// of so many. They come on top of it, for all tables, and take twice that with what holds them
+/// together: with tables of 8 MiB and a cache of 32, they took more than the cache.
+fn memtable_bytes(cache: usize) -> u64 {
+    (cache as u64 / 16).clamp(1 << 20, 8 << 20)
+}
+
+/// By default the index of the two upper levels stays in memory, which takes some seven bytes for each
+/// transaction until they are full. Ours is in parts below the first level, and the parts come and go
+/// with the cache.
+fn table_options(cache: usize) -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(memtable_bytes(cache))
+        .index_block_pinning_policy(PinningPolicy::new([true, false]))
+        .index_block_partitioning_policy(PartitioningPolicy::new([false, true]))
+        .filter_block_partitioning_policy(PartitioningPolicy::new([false, true]))
+}
 
 impl Views {
-    /// Opens or creates the database in a directory, with a read cache of so many bytes.
+    /// Opens or creates the database in a directory, with a read cache of so many bytes. A table
+    /// keeps the size of its unsorted part with which it was created.
     pub fn open(directory: &Path, cache: usize) -> Result<Self, ViewError> {
         let database = Database::builder(directory)
             .cache_size(cache as u64)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(1)
             .open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let options = || table_options(cache);
         let tables = TABLES
             .iter()
             .map(|(_, name)| database.keyspace(name, options))

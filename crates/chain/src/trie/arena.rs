@@ -56,7 +56,7 @@ struct Entry {
 }
 
 /// Children that the blocks of each pool have room for. Few classes: as a state grows, its branches
-/// fill, and each class once held the most that it ever will; a pool gives nothing back.
+/// fill, and the room of the narrow classes stands empty until [`Shard::give_back`].
 const CLASSES: [usize; 4] = [2, 4, 8, 16];
 
 /// The first class with room for so many children.
@@ -117,6 +117,37 @@ impl Pool {
     fn get_mut(&mut self, slot: u32) -> &mut [Entry] {
         let (chunk, at) = self.place(slot);
         &mut self.chunks[chunk][at..at + self.width]
+    }
+
+    fn used(&self) -> usize {
+        self.next - self.free.len()
+    }
+
+    /// Whether its last chunk would not be missed: half of what is left stays free for new blocks.
+    fn has_spare_chunk(&self) -> bool {
+        self.chunks.last().is_some_and(|last| {
+            self.slots - last.len() / self.width >= 2 * self.used() + FIRST_CHUNK
+        })
+    }
+
+    /// Moves the blocks of these places into the first slots, and frees the chunks beyond.
+    fn compact<'a>(&mut self, blocks: impl Iterator<Item = &'a mut u32>) {
+        let used = self.used() as u32;
+        let mut gaps = std::mem::take(&mut self.free);
+        gaps.retain(|slot| *slot < used);
+        for block in blocks.filter(|block| **block >= used) {
+            let to = gaps.pop().expect("there is a gap for each block beyond those in use");
+            let ((from_chunk, from), (chunk, at)) = (self.place(*block), self.place(to));
+            for i in 0..self.width {
+                self.chunks[chunk][at + i] = self.chunks[from_chunk][from + i];
+            }
+            *block = to;
+        }
+        self.next = used as usize;
+        while self.has_spare_chunk() {
+            let last = self.chunks.pop().expect("it has a last chunk");
+            self.slots -= last.len() / self.width;
+        }
     }
 }
 
@@ -375,6 +406,16 @@ impl Shard {
         }
     }
 
+    /// Gives memory back to the allocator, if much of it is not in use.
+    pub(super) fn give_back(&mut self) {
+        for (class, pool) in self.pools.iter_mut().enumerate() {
+            if pool.has_spare_chunk() {
+                let nodes = self.nodes.iter_mut().filter(|n| n.is_live() && n.pool() == class);
+                pool.compact(nodes.map(|node| &mut node.block));
+            }
+        }
+    }
+
     pub(super) fn live(&self) -> usize {
         self.nodes.len() - self.free.len()
     }
@@ -410,6 +451,29 @@ mod tests {
         for i in 0..5_000 {
             assert!(pool.get(i).len() == 3 && pool.get(i).iter().all(|entry| entry.id == i));
         }
+    }
+
+    #[test]
+    fn a_pool_gives_back_what_is_free_and_moves_the_rest() {
+        let mut pool = Pool { width: 3, ..Pool::default() };
+        let mut blocks: Vec<u32> = (0..20_000).map(|_| pool.alloc()).collect();
+        for block in &blocks {
+            pool.get_mut(*block).iter_mut().for_each(|entry| entry.id = *block);
+        }
+        let mut kept: Vec<u32> = blocks.iter().copied().filter(|block| block % 10 == 0).collect();
+        blocks.retain(|block| block % 10 != 0);
+        pool.free = blocks;
+        let ids = kept.clone();
+        assert!(pool.has_spare_chunk());
+        pool.compact(kept.iter_mut());
+        assert!(pool.slots < 2 * 2_000 + LARGEST_CHUNK + FIRST_CHUNK, "{} slots", pool.slots);
+        let chunks = pool.chunks.iter().map(|chunk| chunk.len() / 3);
+        assert_eq!(pool.slots, chunks.sum::<usize>());
+        for (block, id) in kept.iter().zip(ids) {
+            assert!(pool.get(*block).iter().all(|entry| entry.id == id));
+        }
+        let next: Vec<u32> = (0..5_000).map(|_| pool.alloc()).collect();
+        assert!(next.iter().all(|slot| !kept.contains(slot)), "a block in use was given away");
     }
 
     #[test]

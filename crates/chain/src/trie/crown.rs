@@ -60,9 +60,16 @@ impl StateTrie {
     /// If the live nodes take more than `budget` bytes, drops subtrees that are stored, the
     /// longest unchanged first, until they take three quarters of it or nothing more can go. They
     /// are loaded again when needed. Walks what is in memory up to five times, so the last
-    /// quarter keeps it rare.
+    /// quarter keeps it rare. Room that is not needed goes back to the allocator.
     pub fn evict(&mut self, budget: usize) {
-        let Some(base) = self.base().filter(|_| self.live_bytes() > budget) else { return };
+        if self.live_bytes() > budget {
+            self.make_room(budget);
+            self.shards.iter_mut().for_each(Shard::give_back);
+        }
+    }
+
+    fn make_room(&mut self, budget: usize) {
+        let Some(base) = self.base() else { return };
         for (age, below_crown) in PASSES {
             let oldest = base.saturating_sub(age);
             if oldest == 0 {

@@ -4,6 +4,7 @@
 //! The queues cannot overflow: how many jobs of a kind are out is bounded by the replica's limits.
 
 use super::driver::Happening;
+use crate::allocator;
 use crate::ops::metrics;
 use landfall_replica::{Done, Job, JobKind, Limits, Signer};
 use parking_lot::Mutex;
@@ -11,8 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
+/// Between two times that the heap is tidied up: a flush leaves much that is free.
+const TRIM: Duration = Duration::from_secs(10);
 /// Outputs of an engine that wait for their signature: a few for each step and round.
 const SIGNING: usize = 4_096;
 
@@ -114,11 +118,17 @@ fn work(
     results: &Sender<Happening>,
     stopping: &AtomicBool,
 ) {
+    let mut trimmed = Instant::now();
     while !stopping.load(Relaxed) {
         // Taken in a statement of its own: the lock must not be held while working.
         let job = jobs.lock().recv();
         let Ok(job) = job else { return };
-        let done: Done = metrics().timed(job.kind(), || job.run(signer));
+        let kind = job.kind();
+        let done: Done = metrics().timed(kind, || job.run(signer));
+        if kind == JobKind::Flush && trimmed.elapsed() > TRIM {
+            allocator::give_back();
+            trimmed = Instant::now();
+        }
         if results.blocking_send(Happening::Done(done)).is_err() {
             return;
         }

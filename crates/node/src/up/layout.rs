@@ -185,7 +185,7 @@ listen = "127.0.0.1:{ops}"
 
 # Several nodes share this machine.
 [cache]
-trie_mib = 32
+trie_mib = 16
 views_mib = 32
 
 [miner]

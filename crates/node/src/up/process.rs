@@ -41,9 +41,10 @@ impl Process {
             .arg("--config")
             .arg(config)
             .arg("--stop-with-stdin")
-            // Several nodes share this machine: with an arena for each thread, glibc keeps
-            // more memory.
+            // Several nodes share this machine: with an arena for each thread, and with large
+            // buffers among the small ones, glibc keeps more memory.
             .env("MALLOC_ARENA_MAX", "2")
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .stdin(Stdio::piped())
             .stdout(out)
             .stderr(same)
