@@ -129,12 +129,13 @@ impl Admission {
         self.state.lock().static_keys.contains(key)
     }
 
-    pub(crate) fn set_static(&self, key: PeerKey, is_static: bool) {
+    /// Whether that is a change.
+    pub(crate) fn set_static(&self, key: PeerKey, is_static: bool) -> bool {
         let mut state = self.state.lock();
         match is_static {
             true => state.static_keys.insert(key),
             false => state.static_keys.remove(&key),
-        };
+        }
     }
 
     /// Whether a key is worth a dial: not our own, allowed, not banned.

@@ -88,9 +88,10 @@ pub struct Limits {
     /// Messages on the sync lane from one peer. Its bytes are bounded by `bytes` alone: they are
     /// answers that we asked for.
     pub sync_messages: Rate,
-    /// New blocks gossiped by one peer. What comes beyond is dropped, an offence.
+    /// New blocks gossiped by one peer; of all peers together, twice as many are passed on. What comes
+    /// beyond is dropped.
     pub gossip_blocks: Rate,
-    /// New messages of transactions gossiped by one peer.
+    /// New messages of transactions gossiped by one peer; of all together, twice as many are passed on.
     pub gossip_transactions: Rate,
     /// Gossip frames of any content from one peer: duplicates and control too.
     pub gossip_frames: Rate,

@@ -126,26 +126,23 @@ impl Directory {
         least.is_some_and(|key| self.entries.remove(&key).is_some())
     }
 
-    /// The addresses to dial now. They count as being dialled until `connected` or `failed`.
+    /// The addresses to dial now. They count as being dialled until `connected` or `failed`. Those
+    /// that the operator or the genesis names have places of their own: anybody can tell us of
+    /// others that never answer.
     pub(crate) fn due(&mut self, wanted: &Wanted<'_>, now: Instant) -> Vec<PeerAddress> {
-        let mut free =
-            DIALS_MAX.saturating_sub(self.entries.values().filter(|it| it.dialling).count());
-        let mut learnt = wanted.learnt;
+        let is_named = |key: &PeerKey, entry: &Entry| entry.is_static || (wanted.is_validator)(key);
         let mut due = Vec::new();
-        for (key, entry) in &mut self.entries {
-            let idle = !entry.dialling && entry.next <= now && !(wanted.connected)(key);
-            if free == 0 || !idle || !(wanted.may_dial)(key) {
-                continue;
+        for (named, most) in [(true, DIALS_MAX), (false, wanted.learnt.min(DIALS_MAX))] {
+            let of_kind = self.entries.iter_mut().filter(|(key, it)| is_named(key, it) == named);
+            let (under_way, idle): (Vec<_>, Vec<_>) = of_kind.partition(|(_, it)| it.dialling);
+            let free = most.saturating_sub(under_way.len());
+            let ready = idle.into_iter().filter(|(key, entry)| {
+                entry.next <= now && !(wanted.connected)(key) && (wanted.may_dial)(key)
+            });
+            for (_, entry) in ready.take(free) {
+                entry.dialling = true;
+                due.push(entry.address.clone());
             }
-            if !entry.is_static && !(wanted.is_validator)(key) {
-                if learnt == 0 {
-                    continue;
-                }
-                learnt -= 1;
-            }
-            free -= 1;
-            entry.dialling = true;
-            due.push(entry.address.clone());
         }
         due
     }
@@ -242,6 +239,19 @@ mod tests {
         }
         assert_eq!(directory.entries.len(), LEARNT_FROM_ONE_MAX);
         assert_eq!(due(&mut directory, 3, now).len(), 3, "as many as are wanted");
+    }
+
+    #[test]
+    fn addresses_that_never_answer_do_not_keep_named_peers_waiting() {
+        let (named, now) = (address(), Instant::now());
+        let mut directory = Directory::new(&Limits::default(), &[], now);
+        for _ in 0..10 {
+            let liar = NodeKey::generate().public();
+            (0..LEARNT_FROM_ONE_MAX).for_each(|_| directory.learn(address(), liar, now));
+        }
+        assert_eq!(due(&mut directory, 40, now).len(), DIALS_MAX, "none of them answers");
+        directory.add_static(named.clone(), now);
+        assert_eq!(due(&mut directory, 40, now), [named]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! gossip. It never waits for a peer or for the host.
 
 use crate::bucket::{Bucket, Rate};
+use crate::config::Limits;
 use crate::counters::count;
 use crate::directory::{Directory, Wanted};
 use crate::event::{Direction, Event, GossipId, Lane, Offence, Permit, Topic, Verdict};
@@ -68,6 +69,13 @@ struct Slow {
     last: Instant,
 }
 
+/// What so many peers may gossip; by [`Topic`].
+fn gossip_buckets(limits: &Limits, peers: u64, now: Instant) -> [Bucket; 2] {
+    [limits.gossip_blocks, limits.gossip_transactions].map(|Rate { per_second, burst }| {
+        Bucket::new(Rate { per_second: per_second * peers, burst: burst * peers }, now)
+    })
+}
+
 pub(crate) struct Driver {
     pub swarm: Swarm<Protocols>,
     pub listener: ListenerId,
@@ -78,6 +86,8 @@ pub(crate) struct Driver {
     sessions: BTreeMap<PeerId, Session>,
     tasks: JoinSet<()>,
     news: Bucket,
+    /// What may still be passed on, by [`Topic`].
+    forwarded: [Bucket; 2],
 }
 
 impl Driver {
@@ -90,8 +100,22 @@ impl Driver {
         directory: Directory,
     ) -> Self {
         let (sessions, tasks) = (BTreeMap::new(), JoinSet::new());
-        let news = Bucket::new(NEWS, Instant::now());
-        Self { swarm, listener, shared, commands, stop, directory, sessions, tasks, news }
+        let now = Instant::now();
+        // Twice what one may send: one alone cannot keep all others' from being passed on.
+        let forwarded = gossip_buckets(&shared.limits, 2, now);
+        let news = Bucket::new(NEWS, now);
+        Self {
+            swarm,
+            listener,
+            shared,
+            commands,
+            stop,
+            directory,
+            sessions,
+            tasks,
+            news,
+            forwarded,
+        }
     }
 
     /// Runs until it is told to stop, or the host no longer listens.
@@ -208,6 +232,12 @@ impl Driver {
 
     fn judge(&mut self, id: GossipId, verdict: Verdict) {
         let acceptance = match verdict {
+            // Many peers may send what each may: passed on without a limit it would make us the one
+            // that floods.
+            Verdict::Accept if !self.forwarded[id.topic.index()].try_take(1, Instant::now()) => {
+                count(&self.shared.meters.gossip_shed);
+                MessageAcceptance::Ignore
+            }
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Reject => MessageAcceptance::Reject,
             Verdict::Ignore => MessageAcceptance::Ignore,
@@ -287,8 +317,7 @@ impl Driver {
         let session = session::run(Arc::clone(&self.shared), Arc::clone(&peer), opened, connection);
         self.tasks.spawn(session);
         let now = Instant::now();
-        let gossip =
-            [limits.gossip_blocks, limits.gossip_transactions].map(|it| Bucket::new(it, now));
+        let gossip = gossip_buckets(limits, 1, now);
         let session = Session { peer, connection, lanes, gossip, slow: None };
         let other = self.sessions.insert(peer_id, session);
         assert!(other.is_none(), "a connection is claimed when the last is released");
@@ -332,7 +361,11 @@ impl Driver {
                 message_id,
                 message,
             }) => {
-                let id = GossipId { hash: B256::from_slice(&message_id.0), source };
+                let topics = &self.swarm.behaviour_mut().gossip.topics;
+                let Some(topic) = topics.topic(&message.topic) else {
+                    unreachable!("gossipsub hands out what we have subscribed to")
+                };
+                let id = GossipId { hash: B256::from_slice(&message_id.0), source, topic };
                 if !self.deliver(id, message) {
                     self.judge(id, Verdict::Ignore);
                 }
@@ -363,10 +396,8 @@ impl Driver {
 
     /// Hands gossip to the host, if its source and the host allow.
     fn deliver(&mut self, id: GossipId, message: Message) -> bool {
-        let topic = self.swarm.behaviour_mut().gossip.topics.topic(&message.topic);
-        let (Some(topic), Some(session)) = (topic, self.sessions.get_mut(&id.source)) else {
-            return false;
-        };
+        let topic = id.topic;
+        let Some(session) = self.sessions.get_mut(&id.source) else { return false };
         let (shared, peer) = (&self.shared, &session.peer);
         if !session.gossip[topic.index()].try_take(1, Instant::now()) {
             // No offence: who forwards what several peers may send forwards more than one may.

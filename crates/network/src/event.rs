@@ -165,6 +165,7 @@ pub struct Permit(
 pub struct GossipId {
     pub(crate) hash: B256,
     pub(crate) source: PeerId,
+    pub(crate) topic: Topic,
 }
 
 impl GossipId {

@@ -64,6 +64,9 @@ impl DataTransform for OwnTopics {
     }
 }
 
+/// Ids of messages that a peer is told of at a time: 34 bytes each.
+const IDS_TOLD: usize = 400;
+
 /// Parameters for 4 to 100 nodes that want blocks and transactions soon.
 fn parameters(topics: &Topics) -> Config {
     let mut builder = ConfigBuilder::default();
@@ -93,10 +96,15 @@ fn parameters(topics: &Topics) -> Config {
         // Senders put one message in a frame.
         .max_publish_messages(4)
         .max_ihave_messages_heartbeat(10)
+        // As many ids as fit into the 16 KiB of control data that gossipsub takes in one frame: with
+        // more, a busy topic would break the streams of those that are told of it.
+        .max_control_messages_sent(IDS_TOLD)
         .connection_handler_queue_len(QUEUE_MAX)
         .publish_queue_duration(Duration::from_secs(4))
         .forward_queue_duration(Duration::from_secs(2))
-        .idontwant_message_size_threshold(16 << 10);
+        // Each large message makes a frame to every neighbour before anybody has looked at it: with a
+        // low threshold, one peer's messages make us flood the others.
+        .idontwant_message_size_threshold(256 << 10);
     for topic in Topic::ALL {
         let size = topic.message_bytes_max() + ENVELOPE;
         builder.max_transmit_size_for_topic(size, topics.hash(topic));

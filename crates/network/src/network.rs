@@ -256,18 +256,21 @@ impl Network {
         self.shared.listening
     }
 
-    /// Keeps another peer connected from now on, as `admin_addPeer` asks. An address that is known
-    /// is replaced.
-    pub fn add_peer(&self, address: PeerAddress) {
-        self.shared.admission.set_static(address.key, true);
+    /// Keeps another peer connected from now on, as `admin_addPeer` asks; false if that was so
+    /// before. An address that is known is replaced.
+    pub fn add_peer(&self, address: PeerAddress) -> bool {
+        let is_new = self.shared.admission.set_static(address.key, true);
         self.command(Command::AddPeer(address));
+        is_new
     }
 
-    /// Forgets a peer and cuts its connection, as `admin_removePeer` asks. It may come back by
-    /// itself.
-    pub fn remove_peer(&self, key: PeerKey) {
-        self.shared.admission.set_static(key, false);
+    /// Forgets a peer and cuts its connection, as `admin_removePeer` asks; false if it was neither
+    /// connected nor kept connected. It may come back by itself.
+    pub fn remove_peer(&self, key: PeerKey) -> bool {
+        let was_kept = self.shared.admission.set_static(key, false);
+        let was_connected = self.peers().iter().any(|peer| peer.key == key);
         self.command(Command::RemovePeer(key));
+        was_kept || was_connected
     }
 
     /// Stops: no more connections, what is queued goes out as far as it does in half a second, all

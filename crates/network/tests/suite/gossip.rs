@@ -3,7 +3,7 @@
 use crate::host::{Host, config, host, host_dialling, joined, key, until};
 use crate::lanes::slow_link;
 use bytes::Bytes;
-use landfall_network::{Config, Event, GossipId, PeerAddress, Topic, Verdict};
+use landfall_network::{Config, Event, GossipId, Limits, PeerAddress, Rate, Topic, Verdict};
 use std::time::Duration;
 
 /// Three nodes in a row: the first knows the second, the second the third.
@@ -101,6 +101,27 @@ async fn ignored_gossip_goes_no_further_and_is_nobodys_fault() {
     let heard = last.all_within(Duration::from_millis(700)).await;
     assert!(!heard.iter().any(|event| matches!(event, Event::Gossip { .. })), "{heard:?}");
     assert!(middle.network.peers().iter().all(|peer| peer.score == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_send_is_passed_on_at_the_rate_of_two() {
+    let rate = Rate { per_second: 1, burst: 5 };
+    let limits = Limits { gossip_transactions: rate, ..Limits::default() };
+    let mut middle = host(Config { limits, ..config(key(2)) });
+    let mut last = joined(3, &mut middle).await;
+    let mut words = 0..15_u8;
+    for spoke in 4..7 {
+        let spoke = joined(spoke, &mut middle).await;
+        for word in words.by_ref().take(5) {
+            say(&spoke, Topic::Transactions, vec![word].leak()).await;
+            let (.., id) = gossip(&mut middle).await;
+            middle.network.verdict(id, Verdict::Accept);
+        }
+    }
+    let passed = last.all_within(Duration::from_millis(1_500)).await;
+    let passed = passed.iter().filter(|event| matches!(event, Event::Gossip { .. })).count();
+    assert!((10..15).contains(&passed), "{passed} of 15 were passed on");
+    assert!(middle.network.counters().gossip_shed > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
