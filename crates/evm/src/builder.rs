@@ -15,7 +15,8 @@ use alloy_eips::eip4895::{Withdrawal, Withdrawals};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_rlp::Encodable;
 use landfall_types::{
-    Block, Body, ChainSpec, Extension, Fork, Receipt, Rules, StateError, StateReader, Transaction,
+    Block, Body, ChainSpec, Extension, Fork, Receipt, Rules, StateError, StateReader,
+    TRANSACTIONS_MAX, Transaction,
 };
 
 /// The gas of the smallest transaction.
@@ -159,7 +160,8 @@ impl<'a> BlockBuilder<'a> {
     /// Executes a transaction and appends it, or says why it cannot stand here.
     pub fn push(&mut self, tx: &Transaction, sender: Address) -> Result<Pushed, PushError> {
         let size = tx.length();
-        if self.gas_left() < MIN_TRANSACTION_GAS || size > self.room {
+        let many = self.transactions.len() >= TRANSACTIONS_MAX;
+        if self.gas_left() < MIN_TRANSACTION_GAS || size > self.room || many {
             return Err(PushError::Full);
         }
         let before = self.executor.gas_used;

@@ -15,6 +15,14 @@ pub(crate) fn size(block: &Block) -> usize {
     block.ethereum_rlp_length() + block.extension.len() + block.seal.len()
 }
 
+/// What a transaction takes in memory, at most, beside its own bytes.
+const TRANSACTION: usize = 320;
+
+/// How much memory a block takes, about: decoded, many small transactions take more than their bytes.
+pub(crate) fn in_memory(block: &Block) -> usize {
+    size(block) + TRANSACTION * block.body.transactions.len()
+}
+
 /// What one peer has of the recoveries.
 struct Share {
     messages: usize,

@@ -1,6 +1,6 @@
 //! Blocks on their way into the tree: those that came, and those that are made here.
 
-use crate::allowance::size;
+use crate::allowance::in_memory;
 use crate::halt::Halt;
 use crate::job::{Build, BuiltDone, Execute, Job, Unproven};
 use crate::passage::{is_members, maker};
@@ -93,7 +93,7 @@ impl Replica {
         if missing && Height(block.number()) <= floor && self.epoch().kind().is_agreement() {
             return self.check_beside_final(&block);
         }
-        let bytes = size(&block);
+        let bytes = in_memory(&block);
         // Whoever carries a block has not made it: it takes of the share of who answers for it.
         let holder = maker(from, &header, self.agreement_of(&header));
         // What our engine or a proof needs is not refused: it is bounded where it is asked for.
@@ -111,7 +111,11 @@ impl Replica {
         if missing {
             self.want(now, parent, Some(from), Some(holder).filter(|_| !needed));
         }
-        self.pump(now)
+        // Nothing else can move before it does: looking at all that waits is what a flood would cost.
+        if self.pump_one(now, hash)? {
+            self.pump(now)?;
+        }
+        Ok(())
     }
 
     /// Whether our engine or a proof needs a block, or one that waits for it.

@@ -40,8 +40,8 @@ pub enum Halt {
     /// Proof of work: a branch with more work contradicts what was taken for final.
     #[error(
         "the branch of {rival} has more work than that of {ours} and leaves it at {ancestor}, below \
-         what was taken for final; nothing is lost. If the rival is the chain to follow, run \
-         `landfall db reorg --to {ancestor}` and start again"
+         what was taken for final; nothing is lost. If the rival is the chain to follow, stop this \
+         node, run `landfall db reorg --to {ancestor}` and start it again"
     )]
     FinalityConflict {
         /// The head here.
@@ -54,6 +54,19 @@ pub enum Halt {
     /// An invariant of our own is broken.
     #[error("a rule of our own is broken: {0}")]
     Broken(String),
+}
+
+impl Halt {
+    /// Whether a restart would end the same way: people must decide first. The failure of a disk may
+    /// have passed by then.
+    pub fn is_for_people(&self) -> bool {
+        match self {
+            Self::Divergence { .. }
+            | Self::ConflictingProofs { .. }
+            | Self::FinalityConflict { .. } => true,
+            Self::Store(_) | Self::Broken(_) => false,
+        }
+    }
 }
 
 impl From<ImportError> for Halt {

@@ -25,6 +25,8 @@ pub struct Limits {
     pub waiting_expiry: Span,
     /// Blocks asked for because peers spoke of them.
     pub wanted_blocks: usize,
+    /// Of these, because of peers that are no members.
+    pub wanted_of_strangers: usize,
     /// Of these, because of one peer; and as many again that the engine or a proof needs.
     pub wanted_of_peer: usize,
     /// Hashes of invalid blocks that are remembered.
@@ -55,11 +57,12 @@ impl Default for Limits {
             fetch_expiry: Span(10_000),
             waiting_blocks: 512,
             waiting_of_peer: 128,
-            waiting_bytes: 64 << 20,
+            waiting_bytes: 128 << 20,
             executing_of_member: 2,
             siblings_of_member: 16,
             waiting_expiry: Span(120_000),
             wanted_blocks: 512,
+            wanted_of_strangers: 384,
             wanted_of_peer: 64,
             invalid_blocks: 1_024,
             recovering: 1_024,

@@ -500,12 +500,17 @@ impl Replica {
             wanted.holder = wanted.holder.and(holder);
             return;
         }
-        let (mut same, mut claimed) = (0, 0);
+        let is_stranger =
+            |holder: Option<NodeId>| holder.is_some_and(|id| !self.epoch().has_member(&id));
+        let (mut same, mut claimed, mut of_strangers) = (0, 0, 0);
         for wanted in self.sync.wanted.values() {
             same += usize::from(wanted.holder == holder);
             claimed += usize::from(wanted.holder.is_some());
+            of_strangers += usize::from(is_stranger(wanted.holder));
         }
-        let full = holder.is_some() && claimed >= limits.wanted_blocks;
+        // Strangers together leave room for members.
+        let full = (holder.is_some() && claimed >= limits.wanted_blocks)
+            || (is_stranger(holder) && of_strangers >= limits.wanted_of_strangers);
         if full || same >= limits.wanted_of_peer {
             return;
         }
@@ -531,7 +536,8 @@ impl Replica {
         self.pump(now)?;
         let horizon = now + limits.fetch_expiry;
         self.sync.wanted.retain(|_, wanted| wanted.expiry > now && wanted.expiry <= horizon);
-        let mut roots = BTreeSet::new();
+        // How often each was asked for, and of whose share it is.
+        let mut roots: BTreeMap<B256, (u32, Option<NodeId>)> = BTreeMap::new();
         let retry_horizon = now + limits.fetch_retry;
         for (hash, wanted) in &mut self.sync.wanted {
             if wanted.retry > now && wanted.retry <= retry_horizon {
@@ -541,13 +547,18 @@ impl Replica {
             wanted.asked += 1;
             let root = self.blocks.root_of(hash);
             if !self.tree.has(&root) && self.blocks.why_invalid(&root).is_none() {
-                roots.insert((root, wanted.asked));
+                let (asked, holder) = roots.entry(root).or_insert((0, wanted.holder));
+                *asked = wanted.asked.max(*asked);
+                *holder = holder.and(wanted.holder);
             }
         }
         if !planted!(FetchOnce) {
-            for (hash, asked) in roots {
-                // One peer first; when that is in vain, all.
-                let to = if asked <= 2 { To::Any } else { To::Everyone };
+            let mut loud = BTreeSet::new();
+            for (hash, (asked, holder)) in roots {
+                // One peer first; when that is in vain, all. But of what somebody made us want, all are
+                // asked for one block at a time: they must not take us for one that floods them.
+                let quiet = asked <= 2 || holder.is_some_and(|holder| !loud.insert(holder));
+                let to = if quiet { To::Any } else { To::Everyone };
                 self.effects.push(Effect::Send { to, wire: Wire::Get(hash) });
             }
         }

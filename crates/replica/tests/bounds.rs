@@ -9,7 +9,7 @@ use alloy_primitives::{B256, Bytes, U256, keccak256};
 use cluster::{Cluster, PATIENCE, id, key, settled};
 use landfall_consensus::{Body, FinalityProof, pbft};
 use landfall_replica::{
-    Event, JobKind, KeySigner, Limits, Passage, Signer, Wire, passage, seal_digest,
+    Effect, Event, JobKind, KeySigner, Limits, Passage, Signer, To, Wire, passage, seal_digest,
 };
 use landfall_types::{
     Block, Certificate, Extension, Height, NodeId, Position, SignedVote, SignerSignature, Span,
@@ -341,6 +341,40 @@ fn blocks_of_an_unknown_epoch_are_nobodys_siblings() {
     let hash = block.hash();
     it.inject(0, 3, &Wire::Block(block));
     assert!(it.replica(3).tree().has(&hash), "it was not let in");
+}
+
+#[test]
+fn what_strangers_make_a_node_want_does_not_make_it_flood_its_peers() {
+    let (mut it, block) = one_behind();
+    for number in 0..512_u64 {
+        let foreign = changed(&it, &block, |copy, header| {
+            let mut extension = Extension::from_bytes(&copy.extension).expect("it is ours");
+            extension.epoch = 999;
+            copy.extension = extension.to_bytes();
+            header.parent_hash = keccak256(number.to_be_bytes());
+        });
+        it.inject_as(stranger(number / 64).id(), 3, Wire::Block(foreign));
+    }
+    let honest = orphan(&it, 10_000, &key(0), id(0), 0);
+    let parent = honest.parent();
+    it.inject(0, 3, &Wire::Block(honest));
+    let (mut asked, mut most, mut heard) = (0, 0, false);
+    for _ in 0..100 {
+        it.now += Span(100);
+        let replica = it.nodes[3].replica.as_mut().expect("it runs");
+        let effects = replica.handle(it.now, Event::Wake).expect("it goes on");
+        let gets = effects.iter().filter_map(|effect| match effect {
+            Effect::Send { to, wire: Wire::Get(hash) } => Some((*to, *hash)),
+            _ => None,
+        });
+        let gets: Vec<(To, B256)> = gets.collect();
+        asked += gets.len();
+        most = most.max(gets.iter().filter(|(to, _)| *to == To::Everyone).count());
+        heard |= gets.contains(&(To::Everyone, parent));
+    }
+    assert!(asked > 1_000, "only {asked} questions: the attack does not work any more");
+    assert!((1..=9).contains(&most), "{most} questions to everybody at once");
+    assert!(heard, "what a member spoke of is not asked for aloud");
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub enum BlockError {
         /// The index of the transaction.
         index: usize,
     },
+    /// See [`TRANSACTIONS_MAX`].
+    #[error("invalid block: more than {TRANSACTIONS_MAX} transactions")]
+    TooMany,
 }
 
 impl Block {
@@ -154,12 +157,32 @@ impl Block {
     }
 }
 
+/// The most transactions that a block may have: at 21,000 gas for each, those of a gas limit of 2.75
+/// billion. Whoever decodes a block has room for so many.
+pub const TRANSACTIONS_MAX: usize = 1 << 17;
+
 fn decode_transactions(bytes: &mut &[u8]) -> Result<Vec<Transaction>, BlockError> {
     let list = *bytes;
+    if has_more_items(list, TRANSACTIONS_MAX)? {
+        return Err(BlockError::TooMany);
+    }
     Vec::decode(bytes).map_err(|error| match overpriced(list) {
         Some(index) => BlockError::GasPrice { index },
         None => error.into(),
     })
+}
+
+/// Whether a list has more items than so many; none of them is decoded.
+fn has_more_items(mut list: &[u8], most: usize) -> alloy_rlp::Result<bool> {
+    let mut items = RlpHeader::decode_bytes(&mut list, true)?;
+    let mut count = 0;
+    while !items.is_empty() && count <= most {
+        let header = RlpHeader::decode(&mut items)?;
+        let rest = items.split_at_checked(header.payload_length);
+        items = rest.ok_or(alloy_rlp::Error::InputTooShort)?.1;
+        count += 1;
+    }
+    Ok(count > most)
 }
 
 /// The first transaction with a fee that a [`Transaction`] has no room for: its RLP is sound, so
@@ -248,6 +271,23 @@ mod tests {
             block.seal = Bytes::from_static(b"seal");
             assert_eq!(Block::decode(&block.encode()).unwrap(), block);
         }
+    }
+
+    #[test]
+    fn a_list_of_too_many_transactions_is_refused_before_one_is_decoded() {
+        // Not one of them is a transaction: whoever decodes them says so.
+        let list = |count: usize| {
+            let mut out = Vec::new();
+            RlpHeader { list: true, payload_length: count }.encode(&mut out);
+            out.resize(out.len() + count, 0x80);
+            out
+        };
+        let decoded = |count| decode_transactions(&mut &*list(count)).map(|all| all.len());
+        assert!(matches!(decoded(TRANSACTIONS_MAX), Err(BlockError::Rlp(_))));
+        assert!(matches!(decoded(TRANSACTIONS_MAX + 1), Err(BlockError::TooMany)));
+        assert_eq!(decoded(0).ok(), Some(0));
+        let cut = &list(TRANSACTIONS_MAX)[..100];
+        assert!(matches!(decode_transactions(&mut &*cut), Err(BlockError::Rlp(_))));
     }
 
     #[test]

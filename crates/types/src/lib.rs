@@ -18,7 +18,8 @@ mod vote;
 mod work;
 
 pub use block::{
-    Block, BlockError, Body, Extension, Receipt, Transaction, transaction_hash, transaction_type,
+    Block, BlockError, Body, Extension, Receipt, TRANSACTIONS_MAX, Transaction, transaction_hash,
+    transaction_type,
 };
 pub use committee::{Committee, CommitteeError, Member, NodeId, Weight};
 pub use consensus_config::{

@@ -38,6 +38,7 @@ impl Refusal {
     fn names(&self) -> &'static [&'static str] {
         match self {
             Self::Rlp(BlockError::Rlp(_)) => &["RLP_STRUCTURES_ENCODING"],
+            Self::Rlp(BlockError::TooMany) => &[],
             Self::Rlp(BlockError::GasPrice { .. }) => &["GASLIMIT_PRICE_PRODUCT_OVERFLOW"],
             Self::Import(ImportError::Invalid(Invalid::Transaction { reason, .. })) => {
                 transaction(reason)
