@@ -60,14 +60,16 @@ impl World<'_> {
                 false
             }
             Class::LongPartition if self.now < self.whole_from => false,
-            Class::Partition
-            | Class::LongPartition
-            | Class::OneWay
-            | Class::Flapping
-            | Class::Star
-            | Class::Chain => {
+            Class::LongPartition => {
                 self.cut(class, slot, until);
                 true
+            }
+            Class::Partition | Class::OneWay | Class::Flapping | Class::Star | Class::Chain => {
+                let end = self.end_of_spell();
+                if self.now < end {
+                    self.cut(class, slot, until.min(end));
+                }
+                self.now < end
             }
             Class::ClockOffset | Class::ClockDrift | Class::ClockJump => {
                 self.turn_clock(class, slot);
@@ -75,6 +77,20 @@ impl World<'_> {
             }
             lie => self.begin_to_lie(lie, until),
         }
+    }
+
+    /// Until when links may be cut. What proof of work calls final after a depth is final if branches
+    /// meet before they are so deep: one cut after the other would part a network for as long as
+    /// `pow-long` does. So they come in spells of at most a partition's length, and between two of
+    /// them all links are whole for as long.
+    fn end_of_spell(&mut self) -> Moment {
+        if !self.scenario.runs(Kind::Pow) || self.scenario.topology == Topology::Long {
+            return Moment::MAX;
+        }
+        if self.now >= self.whole_from {
+            self.whole_from = self.now + 2 * self.setup.partition;
+        }
+        self.whole_from - self.setup.partition
     }
 
     fn machine_fault(&mut self, class: Class, slot: usize, until: Moment) -> bool {

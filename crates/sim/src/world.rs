@@ -130,7 +130,7 @@ pub(crate) struct World<'a> {
     pub ambush: Ambush,
     /// Until then executing and building do not end.
     pub stalled_until: Moment,
-    /// Not before this is the network parted for long again.
+    /// Not before this are links cut again, once a spell of cuts or a long partition is over.
     pub whole_from: Moment,
     pub checker: Checker,
     pub stats: Stats,
