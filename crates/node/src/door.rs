@@ -14,7 +14,7 @@ use landfall_replica::Mempool;
 use landfall_rpc::{Answer, Event, PoolDoor};
 use landfall_types::Transaction;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 /// News that a slow subscriber may be behind.
@@ -31,12 +31,21 @@ pub struct Shared {
     pub events: broadcast::Sender<Event>,
     /// Transactions became executable.
     pub work: Notify,
+    /// Why no transaction is taken any more.
+    closed: OnceLock<String>,
 }
 
 impl Shared {
     /// Around a pool.
     pub fn new(mempool: Arc<Mempool>) -> Self {
-        Self { mempool, events: broadcast::channel(KEPT_EVENTS).0, work: Notify::new() }
+        let events = broadcast::channel(KEPT_EVENTS).0;
+        Self { mempool, events, work: Notify::new(), closed: OnceLock::new() }
+    }
+
+    /// From now on no transaction is taken, for this reason.
+    pub fn close(&self, why: String) {
+        // The first reason stands.
+        let _ = self.closed.set(why);
     }
 
     /// Tells subscribers of a new fork choice, and of transactions that it made executable.
@@ -48,7 +57,7 @@ impl Shared {
         self.announce(&self.mempool.pool.lock(), promoted);
         if !(removed.is_empty() && added.is_empty()) {
             // Fails only when the last subscriber has just left.
-            let _ = self.events.send(Event::Head { removed, added });
+            let _ = self.events.send(Event::Head);
         }
     }
 
@@ -105,6 +114,9 @@ impl Door {
             let (next, state) = (*self.shared.mempool.next.read(), self.reader.latest_state());
             let one = |outcome: Result<Recovered, PoolError>| {
                 let recovered = outcome?;
+                if let Some(why) = self.shared.closed.get() {
+                    return Err(PoolError::Closed(why.clone()));
+                }
                 let transaction = recovered.transaction.clone();
                 let added = pool.add(recovered, &next, &state)?;
                 executable |= added.is_pending();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Pieces of batches that wait for a worker; more make the senders of batches wait.
-const QUEUED_PIECES: usize = 4_096;
+const QUEUED_PIECES: usize = 512;
 /// Transactions in a piece: about a millisecond of work.
 const PIECE: usize = 16;
 

@@ -4,8 +4,8 @@ mod node;
 
 use node::{Directory, FIRST, PATIENCE, SECOND, post, quantity};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,19 @@ struct Up {
 
 impl Up {
     fn start(directory: &str, port: u16, more: &[&str]) -> Self {
+        Self::start_with(directory, port, &[&["--port", &port.to_string()], more].concat())
+    }
+
+    /// Resumes a network that listens from this port on.
+    fn resume(directory: &str, port: u16) -> Self {
+        Self::start_with(directory, port, &[])
+    }
+
+    fn start_with(directory: &str, port: u16, flags: &[&str]) -> Self {
         let started = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_landfall"))
             .args(["up", "--stop-with-stdin", "--datadir", directory])
-            .args(["--port", &port.to_string()])
-            .args(more)
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -117,7 +125,15 @@ fn a_network_comes_up_finalises_a_transaction_ends_and_goes_on() {
             network.started.elapsed()
         });
         network.stop();
-        let network = Up::start(&path, port, &[]);
+        for (flag, other) in [("--port", port + 1), ("--validators", 7)] {
+            let refused = Command::new(env!("CARGO_BIN_EXE_landfall"))
+                .args(["up", "--datadir", &path, flag, &other.to_string()])
+                .output()
+                .expect("the binary starts");
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success() && said.contains(flag), "{said}");
+        }
+        let network = Up::resume(&path, port);
         assert!(network.finalized(1) >= block, "what was final is there again");
         assert!(network.transfer(1, 3) > block);
         let status = network.call(0, "landfall_status", json!([]));
@@ -146,4 +162,107 @@ fn proof_of_work_makes_blocks_and_calls_none_of_them_final_too_early() {
         (quantity(&network.call(0, "eth_blockNumber", json!([]))), network.finalized(0));
     assert!(head < 30 + finalized.max(1), "head {head}, finalized {finalized}");
     network.stop();
+}
+
+/// A node of a prepared network, in a process of its own.
+struct Alone {
+    child: Child,
+    rpc: String,
+    ops: String,
+}
+
+impl Alone {
+    fn start(network: &str, number: u16, port: u16) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_landfall"))
+            .args(["node", "--config", &format!("{network}/node-{number}/node.toml")])
+            .args(["--stop-with-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let at = |range: u16| format!("127.0.0.1:{}", port + range + number - 1);
+        Self { child, rpc: at(0), ops: at(2_000) }
+    }
+
+    /// The answer, unless the node does not listen yet.
+    fn ask(&self, method: &str, params: Value) -> Option<Value> {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        post(&self.rpc, &request).ok()
+    }
+
+    fn wait_for_block(&self, number: u64) {
+        let start = Instant::now();
+        let head = || Some(quantity(&self.ask("eth_blockNumber", json!([]))?["result"]));
+        while head().is_none_or(|head| head < number) {
+            assert!(start.elapsed() < 3 * PATIENCE, "no block {number} is found");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn health(&self, path: &str) -> u16 {
+        let mut stream = TcpStream::connect(&self.ops).expect("the port is open");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.ops).expect("it is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer[9..12].parse().expect("a status")
+    }
+
+    /// Stops it; the exit code.
+    fn stop(mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        self.child.wait().expect("the process is ours").code()
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_node_whose_final_blocks_are_outweighed_stays_and_says_why() {
+    let directory = Directory::new("up-halted");
+    let path = directory.join("net").display().to_string();
+    let port = free_port(2);
+    let prepared = Command::new(env!("CARGO_BIN_EXE_landfall"))
+        .args(["up", "--prepare", "--consensus", "pow", "--validators", "2"])
+        .args(["--block-time", "500ms", "--datadir", &path, "--port", &port.to_string()])
+        .output()
+        .expect("the binary starts");
+    assert!(prepared.status.success(), "{prepared:?}");
+    let file = directory.join("net/genesis.json");
+    let text = std::fs::read_to_string(&file).expect("a genesis file");
+    let mut genesis: Value = serde_json::from_str(&text).expect("JSON");
+    let pow = &mut genesis["config"]["landfall"]["pow"];
+    (pow["safeDepth"], pow["finalDepth"]) = (json!(1), json!(2));
+    pow["firstDifficulty"] = json!("0x8000");
+    std::fs::write(&file, genesis.to_string()).expect("the file is ours");
+
+    // Two branches from the genesis on, the first with less work; then they meet.
+    let heavier = Alone::start(&path, 2, port);
+    heavier.wait_for_block(24);
+    assert_eq!(heavier.stop(), Some(0));
+    let lighter = Alone::start(&path, 1, port);
+    lighter.wait_for_block(6);
+    let heavier = Alone::start(&path, 2, port);
+    let start = Instant::now();
+    let why = loop {
+        let status = lighter.ask("landfall_status", json!([])).expect("it stays");
+        if let Some(why) = status["result"]["halted"].as_str() {
+            break why.to_owned();
+        }
+        assert!(start.elapsed() < PATIENCE, "it does not halt: {status}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(why.contains("landfall db reorg --to"), "{why}");
+    assert_eq!((lighter.health("/livez"), lighter.health("/readyz")), (200, 503));
+    let transfer = json!([{"from": FIRST, "to": SECOND, "value": "0x7"}]);
+    let refused = lighter.ask("eth_sendTransaction", transfer).expect("it answers");
+    let said = refused["error"]["message"].as_str().unwrap_or_default();
+    assert!(said.contains("takes no transactions any more"), "{refused}");
+    assert_eq!(lighter.stop(), Some(74));
+    assert_eq!(heavier.stop(), Some(0), "the other goes on");
 }

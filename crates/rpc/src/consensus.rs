@@ -100,6 +100,7 @@ fn status(api: &Api) -> Outcome<Value> {
         "node": identity.as_ref().map(|own| json!({
             "id": own.id,
             "name": own.name,
+            "validator": own.validator,
             "votes": view.as_ref().is_some_and(|view| view.votes()),
         })),
         "timeMs": milliseconds(node.map_or_else(wall, |node| node.now())),
@@ -133,6 +134,7 @@ fn consensus(view: &ConsensusView) -> Value {
         "epoch": epoch_json(epoch),
         "height": U64::from(view.height.0),
         "heightSinceMs": milliseconds(view.height_since),
+        "waitingSinceMs": view.waiting_since.map(milliseconds),
         "round": U64::from(view.round),
         "roundSinceMs": milliseconds(view.round_since),
         "leader": view.leader,

@@ -6,6 +6,9 @@ use alloy_primitives::B256;
 use landfall_chain::{ChainReader, StoredBlock};
 use std::sync::Arc;
 
+/// Blocks of one branch that are told as removed.
+const MOST_REMOVED: usize = 1_024;
+
 /// The newest block that was told.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
@@ -32,8 +35,9 @@ impl Cursor {
         Self { number: block.block.number(), hash: block.block.hash() }
     }
 
-    /// Moves to the head, at most `limit` blocks at a time. A branch that was left and thrown
-    /// away cannot be told any more; its blocks are missing from `removed` then.
+    /// Moves to the head, entering at most `limit` blocks at a time. A branch that was left and
+    /// thrown away cannot be told any more; its blocks are missing from `removed` then, and so are
+    /// those beyond [`MOST_REMOVED`].
     pub fn advance(&mut self, chain: &ChainReader, limit: usize) -> Outcome<Steps> {
         let mut steps = Steps::default();
         let head = chain.head();
@@ -44,7 +48,7 @@ impl Cursor {
             match chain.block(self.hash).map_err(unreadable)? {
                 Some(left) if self.number > 0 => {
                     *self = Self { number: self.number - 1, hash: left.block.parent() };
-                    if steps.removed.len() < limit {
+                    if steps.removed.len() < MOST_REMOVED {
                         steps.removed.push(left);
                     }
                 }

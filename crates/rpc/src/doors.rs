@@ -3,8 +3,8 @@
 
 use crate::node_door::NodeDoor;
 use alloy_primitives::{Address, B256, TxHash};
+use landfall_chain::ChainReader;
 use landfall_chain::pool::{Pool, PoolError, Recovered};
-use landfall_chain::{ChainReader, StoredBlock};
 use landfall_types::Transaction;
 use parking_lot::Mutex;
 use std::future::Future;
@@ -18,13 +18,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What happened on the chain or in the pool; a slow subscriber loses the oldest.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The head moved. Blocks in order of height; `removed` is not empty after a reorganisation.
-    Head {
-        /// Blocks that are no longer canonical, highest first.
-        removed: Vec<Arc<StoredBlock>>,
-        /// Blocks that became canonical, lowest first; durable before they are told.
-        added: Vec<Arc<StoredBlock>>,
-    },
+    /// The head moved. Which blocks came and went each listener finds out from where it stands: news
+    /// waits for the slowest of them, and must not hold blocks.
+    Head,
     /// A transaction became executable.
     Pending(Recovered),
 }

@@ -148,7 +148,7 @@ async fn send_and_wait(
             }
             loop {
                 match events.recv().await {
-                    Ok(Event::Head { .. }) | Err(RecvError::Lagged(_)) => break,
+                    Ok(Event::Head) | Err(RecvError::Lagged(_)) => break,
                     Ok(Event::Pending(_)) => {}
                     Err(RecvError::Closed) => return Err(server_error("the node is stopping")),
                 }

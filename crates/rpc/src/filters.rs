@@ -17,6 +17,8 @@ use tokio::sync::broadcast::{self, error::TryRecvError};
 
 /// Blocks that one poll covers; the next poll goes on from there.
 const MOST_BLOCKS: usize = 10_000;
+/// Blocks that are in memory at a time meanwhile.
+const AT_ONCE: usize = 16;
 /// Hashes of pending transactions that one poll tells.
 const MOST_PENDING: usize = 100_000;
 
@@ -77,9 +79,7 @@ impl Filters {
 
     fn add(&self, kind: Kind) -> Outcome<String> {
         let mut open = self.open.lock();
-        if open.len() >= self.most {
-            open.retain(|_, filter| filter.polled.elapsed() < self.lifetime);
-        }
+        open.retain(|_, filter| filter.polled.elapsed() < self.lifetime);
         if open.len() >= self.most {
             return Err(server_error(format!(
                 "too many filters: {} are open; uninstall some or wait until they expire",
@@ -124,11 +124,19 @@ fn poll(api: &Api, kind: &mut Kind) -> Outcome<Changes> {
     let chain = &api.backend.chain;
     Ok(match kind {
         Kind::Blocks(cursor) => {
-            let added = cursor.advance(chain, MOST_BLOCKS)?.added;
-            Changes::Hashes(added.iter().map(|block| block.block.hash()).collect())
+            let mut hashes = Vec::new();
+            while hashes.len() < MOST_BLOCKS {
+                let added = match cursor.advance(chain, AT_ONCE) {
+                    Ok(steps) if !steps.added.is_empty() => steps.added,
+                    // What was found is told; the next poll meets the error again.
+                    Err(error) if hashes.is_empty() => return Err(error),
+                    _ => break,
+                };
+                hashes.extend(added.iter().map(|block| block.block.hash()));
+            }
+            Changes::Hashes(hashes)
         }
         Kind::Logs(cursor, filter) => {
-            let steps = cursor.advance(chain, MOST_BLOCKS)?;
             let within = |number: u64| match filter.span {
                 Span::Range(from, to) => {
                     from.is_none_or(|from| from.height(chain) <= number)
@@ -136,17 +144,30 @@ fn poll(api: &Api, kind: &mut Kind) -> Outcome<Changes> {
                 }
                 Span::Block(_) => false,
             };
-            let removed = steps.removed.iter().map(|block| (block, true));
-            let all = removed.chain(steps.added.iter().map(|block| (block, false)));
-            let all = all.filter(|(block, _)| within(block.block.number()));
-            Changes::Logs(all.flat_map(|(block, gone)| filter.in_block(block, gone)).collect())
+            let (mut logs, mut blocks) = (Vec::new(), 0);
+            while blocks < MOST_BLOCKS && logs.len() < api.config.max_logs.max(1) {
+                let steps = match cursor.advance(chain, AT_ONCE) {
+                    Ok(steps) => steps,
+                    Err(error) if logs.is_empty() => return Err(error),
+                    Err(_) => break,
+                };
+                let removed = steps.removed.iter().map(|block| (block, true));
+                let all = removed.chain(steps.added.iter().map(|block| (block, false)));
+                let all = all.filter(|(block, _)| within(block.block.number()));
+                logs.extend(all.flat_map(|(block, gone)| filter.in_block(block, gone)));
+                if steps.added.is_empty() {
+                    break;
+                }
+                blocks += steps.added.len();
+            }
+            Changes::Logs(logs)
         }
         Kind::Pending(events) => {
             let mut hashes = Vec::new();
             while hashes.len() < MOST_PENDING {
                 match events.try_recv() {
                     Ok(Event::Pending(transaction)) => hashes.push(transaction.hash()),
-                    Ok(Event::Head { .. }) | Err(TryRecvError::Lagged(_)) => {}
+                    Ok(Event::Head) | Err(TryRecvError::Lagged(_)) => {}
                     Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 }
             }

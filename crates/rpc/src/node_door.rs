@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A member that said nothing for so long is missing: nodes announce their heights twice a second.
 pub const SILENCE: Span = Span(5_000);
-/// A member that voted at none of so many heights, though others decided them, does not vote.
+/// A member that voted at none of so many heights, though others did, does not vote.
 const HEIGHTS_WITHOUT_VOTE: u64 = 3;
 
 /// What a node knows about itself, its committee and its peers.
@@ -45,8 +45,10 @@ pub trait NodeDoor: Send + Sync + 'static {
 /// Who a node is.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The address of the key that signs its votes.
+    /// The address of the key that signs its votes; of its node key if it does not vote.
     pub id: NodeId,
+    /// The validator that the genesis binds to its node key, whether it votes or not.
+    pub validator: Option<NodeId>,
     /// Its name in the genesis or the configuration.
     pub name: Option<String>,
     /// The public key of its connections, as its peers know it.
@@ -80,8 +82,9 @@ pub struct ConsensusView {
     pub round_since: Time,
     /// Who leads it, if it is known.
     pub leader: Option<NodeId>,
-    /// The height that was being decided when this node began to watch.
-    pub watched_from: Height,
+    /// Since when transactions wait here that a block made now would hold, if they do; later heights
+    /// may have been decided since.
+    pub waiting_since: Option<Time>,
     /// What was last heard of the members.
     pub members: BTreeMap<NodeId, MemberSeen>,
     /// The height that is final elsewhere, as far as peers are to be believed.
@@ -101,6 +104,8 @@ pub struct MemberSeen {
     pub heard: Option<Time>,
     /// Its newest vote.
     pub vote: Option<LastVote>,
+    /// Heights at which this node heard others vote, but not this member, the open one included.
+    pub missed: u64,
 }
 
 /// A member's newest vote.
@@ -151,21 +156,27 @@ impl ConsensusView {
         if seen.heard.is_none_or(|heard| self.taken.since(heard) > SILENCE) {
             return MemberState::Missing;
         }
-        let newest = seen.vote.map_or(self.watched_from, |vote| vote.height);
-        if self.hears_all_votes() && newest.0.saturating_add(HEIGHTS_WITHOUT_VOTE) <= self.height.0
-        {
+        // At the open height its vote may still come.
+        if self.hears_all_votes() && seen.missed > HEIGHTS_WITHOUT_VOTE {
             return MemberState::NotVoting;
         }
         MemberState::Up
     }
 
-    /// Whether every vote comes to this node: in Raft they go to the leader alone.
+    /// Whether every vote comes to this node: they go to members, and in Raft to the leader alone.
     fn hears_all_votes(&self) -> bool {
         match self.epoch.kind() {
-            Kind::Pbft => true,
+            Kind::Pbft => self.votes(),
             Kind::Raft => self.leader == Some(self.me),
             Kind::Solo | Kind::Pow => false,
         }
+    }
+
+    /// Since when transactions wait here for the height that is being decided, if they do and this
+    /// node takes part.
+    pub fn stalled_since(&self) -> Option<Time> {
+        let running = self.halted.is_none();
+        self.waiting_since.filter(|_| running).map(|since| since.max(self.height_since))
     }
 
     /// Whether this node votes in the running epoch.
@@ -315,7 +326,7 @@ mod tests {
             round: 0,
             round_since: Time(99_000),
             leader: Some(id(2)),
-            watched_from: Height(40),
+            waiting_since: None,
             members: BTreeMap::new(),
             claimed: None,
             describe: String::new(),
@@ -326,7 +337,7 @@ mod tests {
 
     fn seen(heard: u64, height: u64) -> MemberSeen {
         let vote = LastVote { height: Height(height), round: 0, step: Step::Commit, at: Time(1) };
-        MemberSeen { heard: Some(Time(heard)), vote: Some(vote) }
+        MemberSeen { heard: Some(Time(heard)), vote: Some(vote), missed: 0 }
     }
 
     #[test]
@@ -347,15 +358,13 @@ mod tests {
     #[test]
     fn a_member_that_is_heard_but_did_not_vote_for_three_heights_does_not_vote() {
         let mut view = view(pbft());
-        view.members.insert(id(2), seen(99_900, 48));
-        assert_eq!(view.state_of(&id(2)), MemberState::Up);
-        view.members.insert(id(2), seen(99_900, 47));
+        let missed = |missed| MemberSeen { missed, ..seen(99_900, 46) };
+        view.members.insert(id(2), missed(3));
+        assert_eq!(view.state_of(&id(2)), MemberState::Up, "its vote may still come");
+        view.members.insert(id(2), missed(4));
         assert_eq!(view.state_of(&id(2)), MemberState::NotVoting);
-        let silent = MemberSeen { vote: None, ..seen(99_900, 0) };
-        view.members.insert(id(2), silent);
-        assert_eq!(view.state_of(&id(2)), MemberState::NotVoting);
-        view.watched_from = Height(49);
-        assert_eq!(view.state_of(&id(2)), MemberState::Up, "it had no chance yet");
+        view.me = id(9);
+        assert_eq!(view.state_of(&id(2)), MemberState::Up, "votes go to members alone");
     }
 
     #[test]
@@ -384,7 +393,7 @@ mod tests {
     #[test]
     fn a_follower_of_raft_does_not_judge_votes_that_go_to_the_leader() {
         let mut view = view(raft());
-        view.members.insert(id(3), seen(99_900, 0));
+        view.members.insert(id(3), MemberSeen { missed: 50, ..seen(99_900, 0) });
         assert_eq!(view.state_of(&id(3)), MemberState::Up);
         view.leader = Some(id(1));
         assert_eq!(view.state_of(&id(3)), MemberState::NotVoting);

@@ -102,7 +102,7 @@ pub enum ServeError {
     /// Another process listens there.
     #[error(
         "cannot listen on {address}: the port is in use; stop the other process or choose another \
-         port with --port"
+         port with --port, or --rpc-listen of `landfall node`"
     )]
     PortInUse {
         /// The address that was asked for.

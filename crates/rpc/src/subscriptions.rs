@@ -93,7 +93,7 @@ impl Subscriber {
                 event = events.recv() => event,
             };
             let told = match event {
-                Ok(Event::Head { .. }) | Err(RecvError::Lagged(_)) => match kind {
+                Ok(Event::Head) | Err(RecvError::Lagged(_)) => match kind {
                     Kind::Syncing => self.tell_syncing(&mut syncing).await,
                     _ => self.follow(&kind).await,
                 },

@@ -58,6 +58,7 @@ impl Facts {
         let seen = |heard, height| MemberSeen {
             heard: Some(Time(heard)),
             vote: Some(vote(height, heard)),
+            missed: 0,
         };
         let view = ConsensusView {
             taken: Time(60_000),
@@ -69,7 +70,7 @@ impl Facts {
             round: 1,
             round_since: Time(51_000),
             leader: Some(id(2)),
-            watched_from: Height(1),
+            waiting_since: None,
             members: BTreeMap::from([(id(2), seen(59_900, 7)), (id(3), seen(40_000, 5))]),
             claimed: None,
             describe: "pbft at height 7, round 1".into(),
@@ -103,6 +104,7 @@ impl NodeDoor for Facts {
     fn identity(&self) -> Identity {
         Identity {
             id: id(1),
+            validator: Some(id(1)),
             name: Some("mint".into()),
             key: Bytes::from_static(&[2; 33]),
             peer: "02aa".into(),
@@ -190,7 +192,10 @@ async fn status_names_who_is_missing_and_what_is_open() {
     let status = node.ask("landfall_status", json!([]));
     assert_eq!(status["engine"], "pbft");
     assert_eq!(status["chainId"], format!("{CHAIN_ID:#x}"));
-    assert_eq!(status["node"], json!({ "id": id(1), "name": "mint", "votes": true }));
+    assert_eq!(
+        status["node"],
+        json!({ "id": id(1), "name": "mint", "validator": id(1), "votes": true })
+    );
     assert_eq!((&status["timeMs"], &status["peers"]), (&json!("0xea92"), &json!("0x1")));
     assert_eq!(status["head"]["number"], "0x1");
     assert_eq!(status["finalized"]["number"], "0x0");

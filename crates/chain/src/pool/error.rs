@@ -6,6 +6,9 @@ use landfall_types::StateError;
 /// Why a transaction was not taken.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PoolError {
+    /// The node has halted: nobody would put it into a block or pass it on.
+    #[error("this node takes no transactions any more: {0}")]
+    Closed(String),
     /// It is in the pool.
     #[error("already known")]
     AlreadyKnown,

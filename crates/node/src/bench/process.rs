@@ -12,7 +12,7 @@ pub fn cpu_time(pid: u32) -> Result<Duration, Failure> {
     let stat = std::fs::read_to_string(&path)
         .map_err(|error| Failure::refused(format!("--pid {pid}: cannot read {path}: {error}")))?;
     ticks(&stat)
-        .map(|ticks| TICK * ticks)
+        .map(|ticks| TICK.mul_f64(ticks as f64))
         .ok_or_else(|| Failure::refused(format!("--pid {pid}: {path} has an unknown form")))
 }
 
@@ -24,11 +24,11 @@ pub fn peak_memory(pid: u32) -> Option<u64> {
 }
 
 /// utime and stime: fields 14 and 15, counted behind the name, which may hold spaces.
-fn ticks(stat: &str) -> Option<u32> {
+fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
-    let user: u32 = fields.next()?.parse().ok()?;
-    let system: u32 = fields.next()?.parse().ok()?;
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
     user.checked_add(system)
 }
 

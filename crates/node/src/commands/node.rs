@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::key_files::{node_key, read_node_key, unlock};
 use crate::keys;
 use crate::logging::{self, LogHandle};
-use crate::member::{Member, MemberDoor, Setup, Voter};
+use crate::member::{Ended, Member, MemberDoor, Setup, Voter};
 use crate::ops::{self, OpsServer, RpcMeter};
 use crate::secret_file::{Readers, make_directory, write_new};
 use crate::stop::{signalled, stdin_ended};
@@ -222,7 +222,9 @@ async fn serve(
     let mut member = Member::start(setup)?;
     let (observer, network) = (member.observer.clone(), member.network.clone());
     let schedule = consensus.schedule_id();
-    let node = MemberDoor::new(observer, network.clone(), key, schedule, log.clone());
+    let bound = consensus.validators.iter().find(|it| peer_key(&it.node_key).ok() == Some(key));
+    let bound = bound.map(|validator| validator.id);
+    let node = MemberDoor::new(observer, network.clone(), key, bound, schedule, log.clone());
     let backend = Backend {
         chain: member.reader.clone(),
         pool: member.door.clone(),
@@ -246,15 +248,29 @@ async fn serve(
     announce(&member, &consensus, chain_id, key, &directory);
     println!("ops         {}", ops.address);
     println!("Listening on {address}");
+    let told = async {
+        tokio::select! {
+            () = signalled() => {}
+            () = stdin_ended(), if stop_with_stdin => {}
+        }
+    };
+    tokio::pin!(told);
     let ended = tokio::select! {
         ended = member.ended() => Some(ended),
-        () = signalled() => None,
-        () = stdin_ended(), if stop_with_stdin => None,
+        () = &mut told => None,
     };
+    if let Some(Err(Ended::Halted(halt))) = &ended
+        && halt.is_for_people()
+    {
+        // Started anew it would halt anew: it stays, to say why to whoever asks.
+        member.leave();
+        tracing::error!("{halt}. This node takes no part any more; it answers until it is stopped");
+        told.await;
+    }
     // Fails only when it has stopped already.
     let _ = server.stop();
     let ended = match ended {
-        Some(ended) => ended,
+        Some(ended) => ended.map_err(Failure::from),
         None => member.stop().await,
     };
     // A client that holds its connection must not keep the process.

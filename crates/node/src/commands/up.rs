@@ -3,6 +3,7 @@
 use super::genesis::Consensus;
 use crate::bench::client::Client;
 use crate::clock::wall;
+use crate::config::{Flags, NodeConfig};
 use crate::duration;
 use crate::failure::Failure;
 use crate::keys;
@@ -21,13 +22,17 @@ const ANSWER: Duration = Duration::from_secs(2);
 const STARTING: Duration = Duration::from_secs(30);
 /// The distance between the ports of one kind and of the next.
 const PORTS_APART: u16 = 1_000;
+/// The RPC port of the first node, unless told otherwise.
+const PORT: u16 = 8_545;
+/// How many nodes there are, unless told otherwise.
+const VALIDATORS: u16 = 4;
 
 /// Starts a network of validators on this machine, each a process of its own
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many validators
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
-    validators: u16,
+    /// How many validators [default: 4]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    validators: Option<u16>,
     /// The engine [default: pbft]
     #[arg(long, value_enum)]
     consensus: Option<Consensus>,
@@ -43,9 +48,9 @@ pub struct Args {
     /// Keeps the network in this directory, to stop and resume it; without it it is gone at the end
     #[arg(long, value_name = "DIR")]
     datadir: Option<PathBuf>,
-    /// The RPC port of the first node; the others follow
-    #[arg(short, long, default_value_t = 8_545)]
-    port: u16,
+    /// The RPC port of the first node; the others follow [default: 8545]
+    #[arg(short, long)]
+    port: Option<u16>,
     /// The first port for peers [default: 1000 above --port]
     #[arg(long)]
     p2p_port: Option<u16>,
@@ -80,7 +85,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::refused(format!("cannot start: {error}")))?;
     let mut nodes = Vec::new();
     for number in 1..=layout.count() {
-        nodes.push(Node::start(&layout, number, wish.port + number - 1)?);
+        nodes.push(Node::start(&layout, number)?);
     }
     let ended = runtime.block_on(watch(&mut nodes, args, &place));
     for node in &mut nodes {
@@ -93,16 +98,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn wish(args: &Args) -> Result<Wish, Failure> {
+    let (first, validators) = (args.port.unwrap_or(PORT), args.validators.unwrap_or(VALIDATORS));
     let above = |given: Option<u16>, distance: u16| {
-        let port = given.or_else(|| args.port.checked_add(distance));
-        port.filter(|port| port.checked_add(args.validators).is_some()).ok_or_else(|| {
+        let port = given.or_else(|| first.checked_add(distance));
+        port.filter(|port| port.checked_add(validators).is_some()).ok_or_else(|| {
             Failure::refused("the ports of the nodes end above 65535; choose a lower --port")
         })
     };
     Ok(Wish {
         consensus: args.consensus.unwrap_or(Consensus::Pbft),
-        validators: args.validators,
-        port: above(Some(args.port), 0)?,
+        validators,
+        port: above(args.port, 0)?,
         p2p_port: above(args.p2p_port, PORTS_APART)?,
         ops_port: above(args.ops_port, 2 * PORTS_APART)?,
         block_time: args.block_time,
@@ -123,7 +129,29 @@ fn check_same(args: &Args, layout: &Layout) -> Result<(), Failure> {
             layout.genesis().display()
         )));
     }
+    let listens = listens(layout, 1)?;
+    let given = [
+        ("--validators", args.validators, layout.count()),
+        ("--port", args.port, listens.rpc.listen.port()),
+        ("--p2p-port", args.p2p_port, listens.p2p.listen.port()),
+        ("--ops-port", args.ops_port, listens.ops.listen.port()),
+    ];
+    for (flag, asked, is) in given {
+        if asked.is_some_and(|asked| asked != is) {
+            return Err(Failure::refused(format!(
+                "{} holds a network already, with {flag} {is}: leave {flag} out to resume it, \
+                 change its node.toml files, or choose another --datadir",
+                layout.genesis().display()
+            )));
+        }
+    }
     Ok(())
+}
+
+/// How a node is configured; its ports are what its file says, or a variable of the environment.
+fn listens(layout: &Layout, number: u16) -> Result<NodeConfig, Failure> {
+    let flags = Flags { config: Some(layout.config(number)), ..Flags::default() };
+    NodeConfig::load(&flags).map_err(Failure::refused)
 }
 
 struct Node {
@@ -138,8 +166,8 @@ struct Node {
 }
 
 impl Node {
-    fn start(layout: &Layout, number: u16, port: u16) -> Result<Self, Failure> {
-        let url = format!("http://127.0.0.1:{port}");
+    fn start(layout: &Layout, number: u16) -> Result<Self, Failure> {
+        let url = format!("http://{}", listens(layout, number)?.rpc.listen);
         Ok(Self {
             process: Process::start(&layout.config(number))?,
             client: Client::new(&url)?,
@@ -172,7 +200,7 @@ impl Node {
 }
 
 fn is_of(status: &Value, id: NodeId) -> bool {
-    status["node"]["id"].as_str().and_then(|text| text.parse().ok()) == Some(id)
+    status["node"]["validator"].as_str().and_then(|text| text.parse().ok()) == Some(id)
 }
 
 fn quantity(value: &Value) -> u64 {

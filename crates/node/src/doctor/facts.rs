@@ -112,6 +112,9 @@ pub struct Own {
     pub id: Address,
     /// Its name.
     pub name: Option<String>,
+    /// The validator that is bound to its node key.
+    #[serde(default)]
+    pub validator: Option<Address>,
     /// Whether it votes.
     pub votes: bool,
 }
@@ -140,6 +143,9 @@ pub struct Consensus {
     pub height: U64,
     /// Since when, in milliseconds.
     pub height_since_ms: U64,
+    /// Since when transactions wait that a block made now would hold.
+    #[serde(default)]
+    pub waiting_since_ms: Option<U64>,
     /// The round or term.
     pub round: U64,
     /// Who leads it.

@@ -106,6 +106,7 @@ fn stalled(facts: &mut Answered, round: u64) {
     facts.status.pending = U64::from(12);
     let consensus = facts.status.consensus.as_mut().expect("a network");
     consensus.height_since_ms = U64::from(NOW - 40_000);
+    consensus.waiting_since_ms = Some(U64::from(NOW - 50_000));
     consensus.round = U64::from(round);
 }
 
@@ -120,8 +121,46 @@ fn an_idle_network_is_healthy_and_said_to_be_idle() {
 
 #[test]
 fn a_working_network_is_said_to_move() {
-    let found = examine(&changed(&[1], |it| it.status.pending = U64::from(5)));
+    let found = examine(&changed(&[1], |it| {
+        it.status.pending = U64::from(5);
+        it.status.consensus.as_mut().expect("a network").waiting_since_ms = Some(U64::from(NOW));
+    }));
     assert!(found.iter().any(|it| it.what.contains("the chain moves: height 51, round 0")));
+}
+
+#[test]
+fn a_transaction_that_comes_after_an_hour_has_not_waited_for_an_hour() {
+    let since = |waiting: u64| {
+        changed(&[1], move |it| {
+            it.status.pending = U64::from(1);
+            let consensus = it.status.consensus.as_mut().expect("a network");
+            consensus.height_since_ms = U64::from(NOW - 3_600_000);
+            consensus.waiting_since_ms = Some(U64::from(NOW - waiting));
+        })
+    };
+    assert_eq!(troubles(&since(40)), [""; 0]);
+    only(&since(11_000), &["the chain does not move", "1 transactions wait, for 11.0 s"]);
+}
+
+#[test]
+fn a_transaction_below_the_base_fee_is_no_trouble() {
+    let found = examine(&changed(&[1, 2, 3, 4], |it| {
+        it.status.pending = U64::from(1);
+        it.status.consensus.as_mut().expect("a network").height_since_ms = U64::from(1);
+    }));
+    assert!(found.iter().all(|it| it.severity == Severity::Ok), "{found:#?}");
+    assert!(found.iter().any(|it| it.what.contains("none of them pays")), "{found:#?}");
+}
+
+#[test]
+fn a_validator_that_may_not_vote_says_why_itself() {
+    let mut network = changed(&[1, 2, 3], |it| without(it, 4, Some(NOW - 300), "notVoting"));
+    let fourth = facts(&mut network[3]);
+    fourth.status.silent = Some("the records of its votes are lost".into());
+    let own = fourth.status.node.as_mut().expect("a network");
+    (own.id, own.validator, own.votes) = (id(44), Some(id(4)), false);
+    without(fourth, 4, None, "missing");
+    only(&network, &["validator bank4", "answers at http://n4", "records of its votes are lost"]);
 }
 
 #[test]
@@ -169,7 +208,9 @@ fn a_stall_with_a_quorum_points_elsewhere() {
 fn many_rounds_are_a_note_before_they_are_a_stall() {
     let network = changed(&[1], |it| {
         it.status.pending = U64::from(1);
-        it.status.consensus.as_mut().expect("a network").round = U64::from(3);
+        let consensus = it.status.consensus.as_mut().expect("a network");
+        consensus.round = U64::from(3);
+        consensus.waiting_since_ms = Some(U64::from(NOW - 1_500));
     });
     let found = examine(&network);
     assert!(

@@ -38,17 +38,20 @@ pub(super) fn members(nodes: &[Node<'_>], found: &mut Vec<Finding>) {
     }
 }
 
-/// The address where a member itself answered.
-fn answers_here<'a>(nodes: &[Node<'a>], id: &Address) -> Option<&'a str> {
-    let own = |node: &Answered| node.status.node.as_ref().is_some_and(|own| own.id == *id);
-    nodes.iter().find(|(_, node)| own(node)).map(|(url, _)| *url)
+/// Where a member itself answered.
+fn answers_here<'a>(nodes: &[Node<'a>], id: &Address) -> Option<Node<'a>> {
+    let own = |node: &Answered| {
+        let own = node.status.node.as_ref();
+        own.is_some_and(|own| own.id == *id || own.validator == Some(*id))
+    };
+    nodes.iter().copied().find(|(_, node)| own(node))
 }
 
 fn missing(
     id: Address,
     told: &[(&str, &Absent, u64)],
     tellers: usize,
-    answers: Option<&str>,
+    answers: Option<Node<'_>>,
 ) -> Finding {
     let (_, member, _) = told[0];
     let who = called(member.name.as_deref(), &id);
@@ -60,6 +63,13 @@ fn missing(
         None => "never heard since the nodes that say so were started".to_owned(),
     };
     let urls: Vec<&str> = told.iter().map(|(url, ..)| *url).collect();
+    if let Some((at, Some(why))) = answers.map(|(at, node)| (at, &node.status.silent)) {
+        return Finding::trouble(
+            NETWORK,
+            format!("validator {who} answers at {at}, and does not vote: {why}"),
+            "docs/operating.md tells how a validator comes back whose records are lost or in doubt",
+        );
+    }
     if told.iter().all(|(_, member, _)| member.state == "notVoting") {
         return Finding::trouble(
             NETWORK,
@@ -70,7 +80,7 @@ fn missing(
     }
     match answers {
         // It runs, but is cut off.
-        Some(at) => Finding::trouble(
+        Some((at, _)) => Finding::trouble(
             NETWORK,
             format!("validator {who} answers at {at}, but is not heard by {}", urls.join(", ")),
             "see the network between them: the p2p port, addresses, a firewall, and whether they \
@@ -116,7 +126,7 @@ fn quorum(consensus: &Consensus, found: &mut Vec<Finding>) {
 
 /// Whether the open height is decided in time, if anything waits for it.
 pub(super) fn progress(nodes: &[Node<'_>], found: &mut Vec<Finding>) {
-    let waiting = nodes.iter().map(|(_, node)| node.status.pending).max().unwrap_or_default();
+    let pending = nodes.iter().map(|(_, node)| node.status.pending).max().unwrap_or_default();
     // The node that is furthest on knows best what is open.
     let furthest =
         consensus(nodes).max_by_key(|(.., consensus)| (consensus.height, consensus.round));
@@ -124,24 +134,36 @@ pub(super) fn progress(nodes: &[Node<'_>], found: &mut Vec<Finding>) {
     let (height, round) = (consensus.height, consensus.round);
     let now: u64 = node.status.time_ms.saturating_to();
     let open = now.saturating_sub(consensus.height_since_ms.saturating_to());
+    let waited = waited(nodes, height);
     let empty_blocks = consensus.parameters.get("emptyBlocks") == Some(&true.into());
     let lottery = consensus.quorum.is_none();
     let interval = node.status.parameter_ms("blockIntervalMs").unwrap_or_default();
-    let expected = waiting > U64::ZERO || empty_blocks || lottery;
+    let always = empty_blocks || lottery;
     let patience =
         if lottery { interval.saturating_mul(INTERVALS) } else { interval.saturating_mul(2) };
     let patience = patience.max(STALLED_MS);
     let word = if node.status.engine == "raft" { "term" } else { "round" };
     let place = format!("height {height}, {word} {round}, open for {}", seconds(open));
-    if !expected {
-        let what =
-            format!("nothing to do: no transaction waits ({place}); no block is made for that");
+    let none = nodes.iter().all(|(_, node)| {
+        node.status.consensus.as_ref().is_none_or(|it| it.waiting_since_ms.is_none())
+    });
+    if !always && none {
+        let what = match pending.to::<u64>() {
+            0 => {
+                format!("nothing to do: no transaction waits ({place}); no block is made for that")
+            }
+            some => format!(
+                "nothing to do: {some} transactions wait, and none of them pays the next block's \
+                 base fee ({place})"
+            ),
+        };
         found.push(Finding::ok(NETWORK, what));
-    } else if open > patience {
+    } else if (if always { open } else { waited.unwrap_or_default() }) > patience {
+        let since = waited.map(|waited| format!(", for {}", seconds(waited))).unwrap_or_default();
         found.push(Finding::trouble(
             NETWORK,
             format!(
-                "the chain does not move: {place}, {waiting} transactions wait{}",
+                "the chain does not move: {place}, {pending} transactions wait{since}{}",
                 led(consensus)
             ),
             stall_cure(consensus, lottery),
@@ -153,9 +175,19 @@ pub(super) fn progress(nodes: &[Node<'_>], found: &mut Vec<Finding>) {
     } else {
         found.push(Finding::ok(
             NETWORK,
-            format!("the chain moves: {place}, {waiting} transactions wait"),
+            format!("the chain moves: {place}, {pending} transactions wait"),
         ));
     }
+}
+
+/// For how long transactions have waited for a height, by the clock of whoever knows of the oldest.
+fn waited(nodes: &[Node<'_>], height: U64) -> Option<u64> {
+    let here = consensus(nodes).filter(|(.., consensus)| consensus.height == height);
+    let since = here.filter_map(|(_, node, consensus)| {
+        let since = consensus.waiting_since_ms?.max(consensus.height_since_ms);
+        Some(node.status.time_ms.saturating_sub(since).saturating_to())
+    });
+    since.max()
 }
 
 fn led(consensus: &Consensus) -> String {

@@ -78,20 +78,22 @@ impl Driver {
         let ended = self.work(begin, runtime);
         if let Err(halt) = &ended {
             self.observer.halted(halt);
+            self.shared.close(halt.to_string());
         }
         // Whoever still brings something is told that nobody takes it.
         self.queue.close();
         let Self { replica, workers, .. } = self;
         let mut chain = replica.into_chain();
-        workers.join();
+        // After a halt nobody waits for jobs: the disk that failed may keep one for ever.
         ended?;
+        workers.join();
         // What was acknowledged is durable already; with this the next start is quick.
         chain.flush().map_err(|error| Halt::Store(error.to_string()))
     }
 
     fn work(&mut self, begin: Vec<Effect>, runtime: &tokio::runtime::Handle) -> Result<(), Halt> {
         self.perform(begin);
-        self.observer.look(&self.replica, now());
+        self.observer.look(&self.replica, &self.shared.mempool, now());
         loop {
             self.keep_deadline()?;
             let Some(first) = self.next(runtime) else { continue };
@@ -110,7 +112,7 @@ impl Driver {
                     left => self.take(left)?,
                 }
             }
-            self.observer.look(&self.replica, now());
+            self.observer.look(&self.replica, &self.shared.mempool, now());
         }
     }
 
@@ -137,7 +139,7 @@ impl Driver {
         if self.replica.deadline().is_some_and(|due| due <= time) {
             let effects = self.replica.handle(time, Event::Wake)?;
             self.perform(effects);
-            self.observer.look(&self.replica, time);
+            self.observer.look(&self.replica, &self.shared.mempool, time);
         }
         Ok(())
     }

@@ -5,18 +5,24 @@
 
 use super::driver::Happening;
 use super::observer::Observer;
+use super::receiving::{Place, Receiving};
 use super::spread;
 use crate::door::Door;
 use alloy_primitives::bytes::Bytes;
 use landfall_chain::pool::PoolError;
-use landfall_network::{Event, GossipId, Lane, Network, Offence, Topic, Verdict};
+use landfall_network::{Event, GossipId, Lane, Network, Offence, Permit, Topic, Verdict};
 use landfall_replica::{Passage, To, Wire, passage};
-use landfall_types::{Committee, NodeId};
+use landfall_types::{Block, Committee, NodeId};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc};
+use std::time::Instant;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// Batches of transactions from peers whose signatures are being recovered.
-const RECEIVING: usize = 64;
+/// A block of an agreement that comes so many heights late is no news.
+const LATE: u64 = 8;
+
+/// Messages that are no votes and wait to be decoded; what they hold is bounded by the network's
+/// permits.
+pub const BULK: usize = 1_024;
 
 /// The way out.
 pub struct Link {
@@ -58,28 +64,73 @@ impl Link {
     }
 }
 
-/// The way in: runs until the network or the driver has ended.
+/// The way in: hands votes to the driver, and all else to [`take_bulk`], so that no vote waits while
+/// a block is decoded. Runs until the network or the driver has ended.
 pub async fn listen(
+    mut events: mpsc::Receiver<Event>,
+    bulk: mpsc::Sender<Event>,
+    network: Network,
+    driver: mpsc::Sender<Happening>,
+) {
+    while let Some(event) = events.recv().await {
+        let done = match event {
+            Event::Message { from, lane: Lane::Votes, bytes, permit } => {
+                match decode(&network, from, &bytes, permit) {
+                    Some(vote) => driver.send(vote).await.is_err(),
+                    None => false,
+                }
+            }
+            gossip @ Event::Gossip { id, .. } => match bulk.try_send(gossip) {
+                // It may be lost: whoever said it says it again.
+                Err(TrySendError::Full(_)) => {
+                    network.verdict(id, Verdict::Ignore);
+                    false
+                }
+                sent => sent.is_err(),
+            },
+            other => bulk.send(other).await.is_err(),
+        };
+        if done {
+            return;
+        }
+    }
+}
+
+fn decode(network: &Network, from: NodeId, bytes: &[u8], permit: Permit) -> Option<Happening> {
+    match Wire::decode(bytes) {
+        Ok(wire) => Some(Happening::Wire { from, wire, permit: Some(permit) }),
+        Err(error) => {
+            network.penalise(from, Offence::Malformed, &error.to_string());
+            None
+        }
+    }
+}
+
+/// What is no vote; runs until the network or the driver has ended.
+pub async fn take_bulk(
     mut events: mpsc::Receiver<Event>,
     network: Network,
     driver: mpsc::Sender<Happening>,
     door: Arc<Door>,
     observer: Arc<Observer>,
 ) {
-    let receiving = Arc::new(Semaphore::new(RECEIVING));
+    let receiving = Receiving::default();
     while let Some(event) = events.recv().await {
         let happening = match event {
-            Event::Message { from, bytes, permit, .. } => match Wire::decode(&bytes) {
-                Ok(wire) => Happening::Wire { from, wire, permit: Some(permit) },
-                Err(error) => {
-                    network.penalise(from, Offence::Malformed, &error.to_string());
-                    continue;
+            Event::Message { from, bytes, permit, .. } => {
+                match decode(&network, from, &bytes, permit) {
+                    Some(happening) => happening,
+                    None => continue,
                 }
-            },
+            }
             Event::Gossip { from, topic: Topic::Blocks, bytes, id, permit } => {
                 match Wire::decode(&bytes) {
                     // Forwarded before it is executed, so that it travels at the speed of the
                     // network: whoever sealed it answers for it, not whoever passes it on.
+                    Ok(Wire::Block(block)) if is_of_long_ago(&block, &observer) => {
+                        network.verdict(id, Verdict::Ignore);
+                        continue;
+                    }
                     Ok(Wire::Block(block)) => {
                         let verdict = match passage(&block, &observer.view().epoch) {
                             Passage::Forward => Verdict::Accept,
@@ -99,14 +150,15 @@ pub async fn listen(
                 }
             }
             Event::Gossip { from, topic: Topic::Transactions, bytes, id, permit } => {
-                let Ok(place) = receiving.clone().try_acquire_owned() else {
+                let member = observer.view().epoch.has_member(&from);
+                let Some(place) = receiving.begin(from, member, Instant::now()) else {
                     network.verdict(id, Verdict::Ignore);
                     continue;
                 };
                 let (network, door) = (network.clone(), door.clone());
                 tokio::spawn(async move {
-                    take_transactions(&network, &door, from, &bytes, id).await;
-                    drop((place, permit));
+                    take_transactions(&network, &door, from, &bytes, id, place).await;
+                    drop(permit);
                 });
                 continue;
             }
@@ -119,6 +171,13 @@ pub async fn listen(
             return;
         }
     }
+}
+
+/// Whether a block is of a height that an agreement left long ago: it is no news, whoever lacks it
+/// asks for it, and anybody could send all of them around once more.
+fn is_of_long_ago(block: &Block, observer: &Observer) -> bool {
+    let view = observer.view();
+    view.epoch.kind().is_agreement() && block.number().saturating_add(LATE) < view.height.0
 }
 
 /// Who comes, goes, and is not let in: for the log.
@@ -148,12 +207,19 @@ async fn take_transactions(
     from: NodeId,
     bytes: &[u8],
     id: GossipId,
+    mut place: Place,
 ) {
     let Ok(transactions) = spread::decode(bytes) else {
         network.verdict(id, Verdict::Reject);
         return;
     };
+    place.looks_at(transactions.len());
     let outcomes = door.receive(transactions).await;
+    let is_useful = |outcome: &&Result<_, _>| {
+        // What is in a block already was known as well: gossip and blocks overtake each other.
+        matches!(outcome, Ok(_) | Err(PoolError::AlreadyKnown | PoolError::NonceTooLow { .. }))
+    };
+    place.found_useful(outcomes.iter().filter(is_useful).count());
     let forged = outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(PoolError::is_forgery));
     let verdict = if forged {
         tracing::warn!(peer = %from, "transactions that cannot be of this chain");

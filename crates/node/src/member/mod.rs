@@ -14,6 +14,7 @@ mod link;
 mod mining;
 mod node_door;
 mod observer;
+mod receiving;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -125,7 +126,10 @@ impl Member {
         let observer = Observer::new(&replica, signer.id(), names, votes, Time(wall()));
         let observer = Arc::new(observer);
         let (way_in, watch) = (queue.clone(), observer.clone());
-        tasks.spawn(link::listen(events, network.clone(), way_in, door.clone(), watch));
+        let (bulk, events_of_bulk) = mpsc::channel(link::BULK);
+        tasks.spawn(link::listen(events, bulk, network.clone(), way_in.clone()));
+        let taken = link::take_bulk(events_of_bulk, network.clone(), way_in, door.clone(), watch);
+        tasks.spawn(taken);
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let workers = Workers::start_all(&signer, &queue, &limits, cores);
         let link = Link::new(network.clone(), signer.id());
@@ -134,15 +138,15 @@ impl Member {
         Ok(Self { door, reader, observer, network, queue, ended, tasks })
     }
 
-    /// Waits until the driver has ended by itself: it cannot go on.
-    pub async fn ended(&mut self) -> Result<(), Failure> {
-        match (&mut self.ended).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(halt)) => Err(Failure::storage(format!(
-                "the node stops: {halt}. Nothing that was acknowledged is lost"
-            ))),
-            Err(_) => Err(Failure::storage("the thread that owns the chain has died")),
-        }
+    /// Waits until the driver has ended: if nobody told it to, it cannot go on.
+    pub async fn ended(&mut self) -> Result<(), Ended> {
+        let ended = (&mut self.ended).await;
+        ended.map_err(|_| Ended::Died)?.map_err(Ended::Halted)
+    }
+
+    /// Leaves the peers, and stays to be asked.
+    pub fn leave(&self) {
+        self.network.stop();
     }
 
     /// Stops in order: the driver first, then the peers.
@@ -150,7 +154,7 @@ impl Member {
         // Fails only if the driver has ended already.
         let _ = self.queue.send(Happening::Stop).await;
         let ended = self.ended().await;
-        self.network.stop();
+        self.leave();
         // What is queued for peers goes out; then the rest holds nothing any more.
         let goodbye = tokio::time::sleep(GOODBYE);
         tokio::pin!(goodbye);
@@ -159,7 +163,24 @@ impl Member {
             _ = self.tasks.join_next() => {}
         }
         self.tasks.shutdown().await;
-        ended
+        Ok(ended?)
+    }
+}
+
+/// Why a driver has ended by itself.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Ended {
+    /// The replica cannot go on.
+    #[error("the node stops: {0}. Nothing that was acknowledged is lost")]
+    Halted(Halt),
+    /// A rule of our own is broken, and standard error says which.
+    #[error("the thread that owns the chain has died")]
+    Died,
+}
+
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        Self::storage(ended)
     }
 }
 

@@ -18,20 +18,23 @@ pub struct MemberDoor {
     observer: Arc<Observer>,
     network: Network,
     key: PeerKey,
+    validator: Option<NodeId>,
     schedule: B256,
     logs: LogHandle,
 }
 
 impl MemberDoor {
-    /// A door to a running node with this node key and schedule of engines.
+    /// A door to a running node with this node key, the validator that the genesis binds to it, and
+    /// the schedule of engines.
     pub fn new(
         observer: Arc<Observer>,
         network: Network,
         key: PeerKey,
+        validator: Option<NodeId>,
         schedule: B256,
         logs: LogHandle,
     ) -> Self {
-        Self { observer, network, key, schedule, logs }
+        Self { observer, network, key, validator, schedule, logs }
     }
 
     fn name_of(&self, id: &NodeId) -> Option<String> {
@@ -57,7 +60,8 @@ impl NodeDoor for MemberDoor {
         let listening = self.network.listening();
         Identity {
             id,
-            name: self.name_of(&id),
+            validator: self.validator,
+            name: self.name_of(&self.validator.unwrap_or(id)),
             key: Bytes::copy_from_slice(self.key.as_bytes()),
             peer: self.key.to_string(),
             addresses: vec![format!("{}@{listening}", self.key)],
@@ -108,9 +112,7 @@ impl NodeDoor for MemberDoor {
 
     fn add_peer(&self, address: &str) -> Result<bool, ControlError> {
         let address: PeerAddress = address.parse().map_err(wrong)?;
-        let known = self.network.peers().iter().any(|it| it.is_static && it.key == address.key);
-        self.network.add_peer(address);
-        Ok(!known)
+        Ok(self.network.add_peer(address))
     }
 
     fn remove_peer(&self, address: &str) -> Result<bool, ControlError> {
@@ -118,9 +120,7 @@ impl NodeDoor for MemberDoor {
             Some((key, _)) => key.parse().map_err(wrong)?,
             None => address.parse().map_err(wrong)?,
         };
-        let known = self.network.peers().iter().any(|it| it.key == key);
-        self.network.remove_peer(key);
-        Ok(known)
+        Ok(self.network.remove_peer(key))
     }
 
     fn set_log_filter(&self, filter: &str) -> Result<(), ControlError> {

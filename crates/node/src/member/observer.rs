@@ -4,7 +4,7 @@
 use crate::ops::metrics;
 use landfall_chain::Adopted;
 use landfall_consensus::Evidence;
-use landfall_replica::{Halt, Replica, Wire};
+use landfall_replica::{Halt, Mempool, Replica, Wire};
 use landfall_rpc::{ConsensusView, LastVote, MemberSeen, RoundTrace, TracedVote, credible_height};
 use landfall_types::{Epoch, Height, NodeId, SignedVote, Span, Time};
 use parking_lot::{Mutex, RwLock};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const ROUNDS: usize = 256;
 /// Votes of one round that are remembered: four of each member of a large committee.
 const VOTES: usize = 1_024;
-/// Members and peers that are remembered.
+/// Peers that are remembered.
 const KNOWN: usize = 4_096;
 /// A view is made anew when something moved, and after this in any case.
 const FRESH: Span = Span(250);
@@ -38,6 +38,10 @@ struct Seen {
     claimed: BTreeMap<NodeId, Height>,
     /// The newest last.
     rounds: VecDeque<RoundTrace>,
+    /// The height that is being decided here.
+    open: Height,
+    /// The highest at which a vote was heard; a liar moves it one above the open height at most.
+    voted: Height,
     now: Time,
 }
 
@@ -63,7 +67,7 @@ impl Observer {
             round: progress.round,
             round_since: now,
             leader: progress.leader,
-            watched_from: height,
+            waiting_since: None,
             members: BTreeMap::new(),
             claimed: None,
             describe: replica.describe(),
@@ -73,7 +77,7 @@ impl Observer {
         Self {
             view: RwLock::new(Arc::new(view)),
             epochs: RwLock::new(replica.epochs().to_vec()),
-            seen: Mutex::new(Seen { now, ..Seen::default() }),
+            seen: Mutex::new(Seen { now, open: height, ..Seen::default() }),
             silent,
         }
     }
@@ -105,13 +109,19 @@ impl Observer {
 
     /// A peer is gone: what it said of its height no longer counts.
     pub fn gone(&self, peer: &NodeId) {
-        self.seen.lock().claimed.remove(peer);
+        let is_member = self.view.read().epoch.has_member(peer);
+        let mut seen = self.seen.lock();
+        seen.claimed.remove(peer);
+        if !is_member {
+            seen.members.remove(peer);
+        }
     }
 
     /// After the driver took something in.
-    pub(super) fn look(&self, replica: &Replica, now: Time) {
+    pub(super) fn look(&self, replica: &Replica, mempool: &Mempool, now: Time) {
         let before = self.view();
         let (height, progress) = (open_height(replica), replica.progress());
+        self.seen.lock().open = height;
         let moved = (before.height, before.round, before.leader, before.epoch.number)
             != (height, progress.round, progress.leader, replica.epoch().number);
         // A clock that jumped back makes a view at once.
@@ -125,6 +135,7 @@ impl Observer {
         if !same_epoch {
             *self.epochs.write() = replica.epochs().to_vec();
         }
+        let waits = mempool.something_waits();
         let mut seen = self.seen.lock();
         seen.now = now;
         let view = ConsensusView {
@@ -139,6 +150,7 @@ impl Observer {
             round: progress.round,
             round_since: if same_round { before.round_since } else { now },
             leader: progress.leader,
+            waiting_since: waits.then(|| before.waiting_since.unwrap_or(now)),
             members: seen.members.clone(),
             claimed: credible_height(&replica.epoch().committee, &seen.claimed),
             describe: replica.describe(),
@@ -151,8 +163,10 @@ impl Observer {
 
     /// A peer said something, authenticated by its connection.
     pub(super) fn heard(&self, from: NodeId, wire: &Wire, now: Time) {
+        let is_member = self.view.read().epoch.has_member(&from);
         let mut seen = self.seen.lock();
-        if seen.members.len() < KNOWN || seen.members.contains_key(&from) {
+        // Others may be members of the next epoch; they are forgotten when they leave.
+        if is_member || seen.members.len() < KNOWN || seen.members.contains_key(&from) {
             seen.members.entry(from).or_default().heard = Some(now);
         }
         match wire {
@@ -162,8 +176,9 @@ impl Observer {
                 seen.claimed.insert(from, *finalized);
             }
             // Its signature has not been looked at, but it speaks for the peer alone.
-            Wire::Engine { vote: Some(vote), .. } if vote.signer == from => {
+            Wire::Engine { vote: Some(vote), .. } if is_member && vote.signer == from => {
                 metrics().voted(vote, false);
+                seen.count(from, vote.vote.position.height);
                 seen.vote(vote, now);
             }
             _ => {}
@@ -206,6 +221,17 @@ impl Observer {
 }
 
 impl Seen {
+    /// Counts the heights at which the others vote and a member does not.
+    fn count(&mut self, signer: NodeId, height: Height) {
+        if height > self.voted && height <= self.open.next() {
+            self.voted = height;
+            self.members.values_mut().for_each(|member| member.missed += 1);
+        }
+        if let Some(member) = self.members.get_mut(&signer) {
+            member.missed = member.missed.min(self.voted.0.saturating_sub(height.0));
+        }
+    }
+
     fn vote(&mut self, signed: &SignedVote, now: Time) {
         let place = signed.vote.position;
         let traced =
@@ -243,4 +269,42 @@ fn open_height(replica: &Replica) -> Height {
     let agreement = replica.epoch().kind().is_agreement();
     let on = if agreement { choice.finalized } else { choice.head };
     replica.tree().height(&on).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> NodeId {
+        NodeId::repeat_byte(n)
+    }
+
+    fn missed(seen: &Seen) -> Vec<u64> {
+        seen.members.values().map(|member| member.missed).collect()
+    }
+
+    #[test]
+    fn heights_count_at_which_others_vote_and_no_others() {
+        let members = (1..=3).map(|n| (id(n), MemberSeen::default())).collect();
+        let mut seen = Seen { open: Height(5), members, ..Seen::default() };
+        for height in 5..8 {
+            seen.open = Height(height);
+            seen.count(id(1), Height(height));
+            seen.count(id(2), Height(height));
+        }
+        assert_eq!(missed(&seen), [0, 0, 3]);
+        // This node was away and caught up by proofs: a jump is one height.
+        seen.open = Height(900);
+        seen.count(id(1), Height(900));
+        assert_eq!(missed(&seen), [0, 1, 4]);
+        // Votes of long ago are no votes, those of the height before are nearly as good as new.
+        seen.count(id(3), Height(5));
+        seen.count(id(2), Height(899));
+        assert_eq!(missed(&seen), [0, 1, 4]);
+        // A liar runs ahead alone.
+        (901..2_000).for_each(|height| seen.count(id(1), Height(height)));
+        assert_eq!(missed(&seen), [0, 2, 5]);
+        seen.count(id(3), Height(901));
+        assert_eq!(missed(&seen), [0, 2, 0]);
+    }
 }

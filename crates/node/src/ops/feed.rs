@@ -178,7 +178,7 @@ mod tests {
             round: 0,
             round_since: Time(0),
             leader: None,
-            watched_from: Height(5),
+            waiting_since: None,
             members: BTreeMap::new(),
             claimed: None,
             describe: String::new(),

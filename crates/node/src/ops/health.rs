@@ -1,7 +1,7 @@
 //! Whether a node is alive, and whether it is fit for clients: judged from facts alone.
 
 use super::process::Disk;
-use landfall_types::{Params, Span, Time};
+use landfall_types::{Params, Span};
 use serde::Serialize;
 
 /// A thread that gave no sign for so long is stuck: its steps take milliseconds.
@@ -121,30 +121,6 @@ pub fn all(facts: &Facts, wanted: &Wanted) -> Vec<Check> {
     checks
 }
 
-/// For how long transactions have waited: one that has just come to a quiet chain, whose newest
-/// block is old, has not.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Waiting {
-    since: Option<(Time, u64)>,
-}
-
-impl Waiting {
-    /// Looks again: transactions wait or not, and this is the newest block.
-    pub fn look(&mut self, now: Time, something_waits: bool, head: u64) -> Span {
-        if !something_waits {
-            self.since = None;
-            return Span(0);
-        }
-        match self.since {
-            Some((since, seen)) if seen == head => now.since(since),
-            _ => {
-                self.since = Some((now, head));
-                Span(0)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,15 +169,5 @@ mod tests {
         let strict = Wanted { peers_min: Some(4), blocks_behind_max: 1 };
         let failed = ready(&well(), &strict).into_iter().filter(|check| !check.ok);
         assert_eq!(failed.map(|check| check.name).collect::<Vec<_>>(), ["peers", "sync"]);
-    }
-
-    #[test]
-    fn waiting_begins_with_the_first_look_and_again_with_each_block() {
-        let mut waiting = Waiting::default();
-        assert_eq!(waiting.look(Time(90_000), true, 5), Span(0), "the block may be old");
-        assert_eq!(waiting.look(Time(95_000), true, 5), Span(5_000));
-        assert_eq!(waiting.look(Time(96_000), true, 6), Span(0));
-        assert_eq!(waiting.look(Time(97_000), false, 6), Span(0));
-        assert_eq!(waiting.look(Time(99_000), true, 6), Span(0));
     }
 }

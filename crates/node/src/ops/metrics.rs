@@ -98,6 +98,8 @@ group! {
         is_member: Gauge = gauge(), "is_member", "1 if this node votes in the running epoch.";
         is_leader: Gauge = gauge(), "is_leader", "1 if this node leads the present round.";
         halted: Gauge = gauge(), "halted", "1 if the node stopped taking part.";
+        waiting: Gauge = gauge(), "waiting_seconds",
+            "For how long transactions have waited for the open height that a block would hold now.";
         decisions: Counter = counter(), "decisions_total",
             "Blocks that became final, or the head of a lottery.";
         round_changes: Counter = counter(), "round_changes_total",
@@ -319,6 +321,7 @@ impl Metrics {
 
 /// The reasons of [`reason`].
 const REASONS: &[&str] = &[
+    "closed",
     "known",
     "type",
     "size",
@@ -338,6 +341,7 @@ const REASONS: &[&str] = &[
 /// Why the pool refused a transaction, in a word: the label of `landfall_pool_refused_total`.
 pub fn reason(error: &PoolError) -> &'static str {
     match error {
+        PoolError::Closed(_) => "closed",
         PoolError::AlreadyKnown => "known",
         PoolError::TypeNotActive { .. } | PoolError::Blob | PoolError::NoAuthorization => "type",
         PoolError::Oversized { .. } | PoolError::InitcodeSize { .. } => "size",

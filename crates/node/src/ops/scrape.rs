@@ -86,6 +86,8 @@ impl Source {
         gauges.is_member.set(u8::from(view.votes()));
         gauges.is_leader.set(u8::from(view.leader == Some(view.me)));
         gauges.halted.set(u8::from(view.halted.is_some()));
+        let waited = view.stalled_since().map_or(0, |since| node.now().since(since).0);
+        gauges.waiting.set(waited as f64 / 1_000.0);
         gauges.snapshot_age.set(node.now().since(view.taken).0 as f64 / 1_000.0);
         self.read_peers(&node.peers(), metrics);
     }

@@ -4,7 +4,7 @@
 //! Connections, the size of a request and the time of an exchange are bounded. One connection
 //! carries one exchange.
 
-use super::health::{self, Check, Facts, Waiting, Wanted};
+use super::health::{self, Check, Facts, Wanted};
 use super::metrics::metrics;
 use super::process;
 use super::scrape::Source;
@@ -18,7 +18,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use landfall_types::Span;
-use parking_lot::Mutex;
 use serde_json::json;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -60,7 +59,6 @@ impl Drop for OpsServer {
 struct Ops {
     source: Source,
     log: LogHandle,
-    waiting: Mutex<Waiting>,
 }
 
 /// Opens the port.
@@ -78,7 +76,7 @@ pub async fn serve(
     let listener = TcpListener::bind(address).await.map_err(refuse)?;
     let address = listener.local_addr().map_err(refuse)?;
     metrics().process.started.set(crate::clock::wall() as f64 / 1_000.0);
-    let ops = Arc::new(Ops { source, log, waiting: Mutex::default() });
+    let ops = Arc::new(Ops { source, log });
     let accepting = tokio::spawn(accept(listener, ops));
     Ok(OpsServer { address, accepting })
 }
@@ -183,14 +181,12 @@ impl Ops {
     fn facts(&self) -> Facts {
         let backend = &self.source.backend;
         let head = backend.chain.head().number();
-        let something_waits = backend.pool.pool().lock().status().pending > 0;
-        let waited = self.waiting.lock().look(self.source.now(), something_waits, head);
         let disk = process::disk_of(&self.source.data_directory);
         let Some(node) = &backend.node else {
             let (halted, silent, claimed) = (None, None, None);
             // A development chain makes blocks when it is told to.
             let patience = Span(u64::MAX);
-            let (alone, peers) = (true, 0);
+            let (alone, peers, waited) = (true, 0, Span(0));
             return Facts { halted, silent, alone, peers, head, claimed, waited, patience, disk };
         };
         let view = node.consensus();
@@ -201,7 +197,7 @@ impl Ops {
             peers: node.peers().len() as u64,
             head,
             claimed: view.claimed.map(|height| height.0),
-            waited,
+            waited: view.stalled_since().map_or(Span(0), |since| node.now().since(since)),
             patience: health::patience(&view.epoch.params),
             disk,
         }

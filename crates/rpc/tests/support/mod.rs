@@ -112,12 +112,12 @@ impl TestNode {
         let block = block.expect("a valid block");
         let genesis = self.door.chain.genesis_hash();
         let choice = ForkChoice { head: block.block.hash(), safe: genesis, finalized: genesis };
-        let adopted = chain.adopt(choice).expect("one branch");
+        chain.adopt(choice).expect("one branch");
         let touched = block.senders.iter().copied();
         let state = self.door.chain.latest_state();
         pool.on_head(touched, Vec::new(), &self.door.next(), &state).expect("a readable state");
         // Nobody may listen.
-        _ = self.door.events.send(Event::Head { removed: adopted.removed, added: adopted.added });
+        _ = self.door.events.send(Event::Head);
         block.block.hash()
     }
 
