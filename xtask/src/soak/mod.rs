@@ -18,7 +18,10 @@ const NODES: usize = 4;
 const RPC_PORT: u16 = 31_545;
 const OPS_PORT: u16 = 33_545;
 /// Between two looks at the nodes.
-const EVERY: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_secs(1);
+/// Looks of which a sample is the mean: memory goes up and down with each flush, every few seconds, by
+/// more than it may grow in all.
+const LOOKS: u32 = 10;
 /// A network that does not listen by then never will.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// The part of the run at whose end memory is judged: the last two thirds.
@@ -26,7 +29,7 @@ const JUDGED: f64 = 2.0 / 3.0;
 /// The most that memory may grow in that part, of its mean.
 const GROWTH: f64 = 0.01;
 
-/// Looks at the nodes in that part, at least.
+/// Samples in that part, at least.
 const FEWEST: usize = 10;
 
 /// How long, and how much.
@@ -46,7 +49,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 struct Sample {
     /// Since the first transfer was executed.
     minutes: f64,
-    /// Of each node, in MiB.
+    /// Of each node, in MiB, the mean of [`LOOKS`].
     resident: [f64; NODES],
     /// Transfers in the chain of the first node.
     transfers: f64,
@@ -115,6 +118,7 @@ fn offer(arguments: &Arguments) -> Outcome<Child> {
 /// Looks at the nodes until the load has ended; also whether it ended well.
 fn loop_until_done(load: &mut Child, network: &mut Child) -> Outcome<(Vec<Sample>, bool)> {
     let (mut samples, mut begun, mut next) = (Vec::new(), None, Instant::now());
+    let (mut looks, mut sum) = (0, [0.0; NODES]);
     loop {
         if let Some(status) = load.try_wait()? {
             return Ok((samples, status.success()));
@@ -127,14 +131,20 @@ fn loop_until_done(load: &mut Child, network: &mut Child) -> Outcome<(Vec<Sample
             continue;
         }
         next += EVERY;
-        let (mut resident, mut transfers) = ([0.0; NODES], 0.0);
-        for (node, resident) in resident.iter_mut().enumerate() {
+        let mut transfers = 0.0;
+        for (node, sum) in sum.iter_mut().enumerate() {
             let text = scrape(node)?;
-            *resident = value(&text, "landfall_process_resident_bytes")? / f64::from(1 << 20);
+            *sum += value(&text, "landfall_process_resident_bytes")? / f64::from(1 << 20);
             if node == 0 {
                 transfers = value(&text, "landfall_chain_transactions_total")?;
             }
         }
+        looks += 1;
+        if looks < LOOKS {
+            continue;
+        }
+        let resident = sum.map(|sum| sum / f64::from(looks));
+        (looks, sum) = (0, [0.0; NODES]);
         // Before, transfers are signed and senders funded.
         if transfers > 5_000.0 {
             let begun: &Instant = begun.get_or_insert_with(Instant::now);
@@ -178,7 +188,7 @@ fn judge(samples: &[Sample], minutes: u64) -> Outcome<()> {
     let from = end * (1.0 - JUDGED);
     let last: Vec<&Sample> = samples.iter().filter(|sample| sample.minutes >= from).collect();
     if last.len() < FEWEST {
-        return Err(format!("{} looks at the nodes are too few to judge by", last.len()).into());
+        return Err(format!("{} samples are too few to judge by", last.len()).into());
     }
     let mut grown = Vec::new();
     for node in 0..NODES {
