@@ -3,6 +3,7 @@
 //! Two forms behind one type: fjall in a directory, and ordered maps in memory for simulator and
 //! tests. A batch is atomic and durable in the first form. Nothing outside this file names fjall.
 
+use fjall::compaction::Leveled;
 use fjall::config::{PartitioningPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::RwLock;
@@ -139,10 +140,13 @@ fn memtable_bytes(cache: usize) -> u64 {
 
 /// By default the index of the two upper levels stays in memory, which takes some seven bytes for each
 /// transaction until they are full. Ours is in parts below the first level, and the parts come and go
-/// with the cache.
+/// with the cache. Files are a few times what is written at once: four of those meet all of the level
+/// below, which holds four files.
 fn table_options(cache: usize) -> KeyspaceCreateOptions {
+    let unsorted = memtable_bytes(cache);
     KeyspaceCreateOptions::default()
-        .max_memtable_size(memtable_bytes(cache))
+        .max_memtable_size(unsorted)
+        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(4 * unsorted)))
         .index_block_pinning_policy(PinningPolicy::new([true, false]))
         .index_block_partitioning_policy(PartitioningPolicy::new([false, true]))
         .filter_block_partitioning_policy(PartitioningPolicy::new([false, true]))
