@@ -326,16 +326,21 @@ fn a_member_that_floods_through_another_peer_fills_its_own_share() {
     assert!(it.replica(3).tree().has(&hash), "it was not let in");
 }
 
+/// A block that names an epoch which nobody knows, with another header.
+fn of_unknown_epoch(it: &Cluster, block: &Block, change: impl FnOnce(&mut Header)) -> Block {
+    changed(it, block, |copy, header| {
+        let mut extension = Extension::from_bytes(&copy.extension).expect("it is ours");
+        extension.epoch = 999;
+        copy.extension = extension.to_bytes();
+        change(header);
+    })
+}
+
 #[test]
 fn blocks_of_an_unknown_epoch_are_nobodys_siblings() {
     let (mut it, block) = one_behind();
     for number in 0..20_u8 {
-        let foreign = changed(&it, &block, |copy, header| {
-            let mut extension = Extension::from_bytes(&copy.extension).expect("it is ours");
-            extension.epoch = 999;
-            copy.extension = extension.to_bytes();
-            header.extra_data = vec![number].into();
-        });
+        let foreign = of_unknown_epoch(&it, &block, |it| it.extra_data = vec![number].into());
         it.inject_as(stranger(1).id(), 3, Wire::Block(foreign));
     }
     let hash = block.hash();
@@ -347,12 +352,8 @@ fn blocks_of_an_unknown_epoch_are_nobodys_siblings() {
 fn what_strangers_make_a_node_want_does_not_make_it_flood_its_peers() {
     let (mut it, block) = one_behind();
     for number in 0..512_u64 {
-        let foreign = changed(&it, &block, |copy, header| {
-            let mut extension = Extension::from_bytes(&copy.extension).expect("it is ours");
-            extension.epoch = 999;
-            copy.extension = extension.to_bytes();
-            header.parent_hash = keccak256(number.to_be_bytes());
-        });
+        let parent = keccak256(number.to_be_bytes());
+        let foreign = of_unknown_epoch(&it, &block, |it| it.parent_hash = parent);
         it.inject_as(stranger(number / 64).id(), 3, Wire::Block(foreign));
     }
     let honest = orphan(&it, 10_000, &key(0), id(0), 0);
