@@ -6,9 +6,10 @@
 //! a network tells about consensus and its peers through [`NodeDoor`].
 //! Errors have geth's codes and words, because clients match on both.
 //!
-//! This crate never writes to the chain, never starts a runtime, and holds nothing unbounded:
-//! bodies, batches, answers, connections, subscriptions, filters and searches all have limits in
-//! [`RpcConfig`].
+//! This crate never writes to the chain and never starts a runtime. Bodies, batches, answers, HTTP
+//! requests under way, open WebSockets, subscriptions, filters and searches have limits in
+//! [`RpcConfig`]; idle HTTP connections, and answers to a WebSocket client that does not read, have
+//! none yet.
 
 mod api;
 mod arguments;

@@ -44,7 +44,8 @@ pub struct RpcConfig {
     pub max_response_bytes: u32,
     /// Requests in one batch.
     pub max_batch: usize,
-    /// Open connections, HTTP and WebSocket together.
+    /// HTTP requests under way and open WebSockets together. Idle HTTP connections are not counted, so
+    /// that whoever can reach the port can take all file descriptors.
     pub max_connections: u32,
     /// Subscriptions of one WebSocket connection.
     pub max_subscriptions: u32,

@@ -141,7 +141,7 @@ settings! {
         max_response_bytes: u32 = RpcConfig::default().max_response_bytes,
         /// Requests in a batch
         max_batch: usize = RpcConfig::default().max_batch,
-        /// Open connections
+        /// HTTP requests under way and open WebSockets
         max_connections: u32 = RpcConfig::default().max_connections,
         /// Subscriptions of a WebSocket connection
         max_subscriptions: u32 = RpcConfig::default().max_subscriptions,

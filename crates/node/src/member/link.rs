@@ -64,8 +64,8 @@ impl Link {
     }
 }
 
-/// The way in: hands votes to the driver, and all else to [`take_bulk`], so that no vote waits while
-/// a block is decoded. Runs until the network or the driver has ended.
+/// The way in: hands votes to the driver, and all else to [`take_bulk`], so that a vote does not wait
+/// while a block is decoded, unless [`BULK`] messages of sync wait too. Runs until the network or the driver has ended.
 pub async fn listen(
     mut events: mpsc::Receiver<Event>,
     bulk: mpsc::Sender<Event>,
