@@ -3,7 +3,7 @@
 
 use crate::arguments::Arguments;
 use crate::doors::Backend;
-use crate::errors::Outcome;
+use crate::errors::{self, Outcome};
 use crate::fees::TipCache;
 use crate::filters::Filters;
 use crate::server::Admin;
@@ -17,10 +17,13 @@ use jsonrpsee::RpcModule;
 use jsonrpsee::core::traits::IdProvider;
 use jsonrpsee::types::SubscriptionId;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Semaphore;
 
 /// What every method is served from.
 pub struct Api {
@@ -32,8 +35,26 @@ pub struct Api {
     pub(crate) tips: TipCache,
     /// The head when the interface was opened.
     pub(crate) opened_at: u64,
+    /// For what is done on threads.
+    places: Semaphore,
     /// Held from the choice of a nonce until the pool has the transaction.
     pub(crate) sending: tokio::sync::Mutex<()>,
+}
+
+/// Calls that read or execute at once; more wait. On few cores they would all be slow, and each may hold
+/// an answer in the making.
+const MOST_AT_ONCE: usize = 32;
+
+impl Api {
+    /// Does what may take long on a thread of its own.
+    pub(crate) async fn on_thread<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> Outcome<T> + Send + 'static,
+    ) -> Outcome<T> {
+        let _place = self.places.acquire().await.expect("it is never closed");
+        let ran = tokio::task::spawn_blocking(run).await;
+        ran.unwrap_or_else(|error| Err(errors::internal(error)))
+    }
 }
 
 /// All methods over a backend, callable without a socket.
@@ -43,7 +64,8 @@ pub fn module(backend: Backend, config: RpcConfig) -> RpcModule<()> {
     let filters = Filters::new(config.max_filters, config.filter_lifetime);
     let opened_at = backend.chain.head().number();
     let (tips, sending) = (TipCache::default(), Default::default());
-    let api = Api { backend, config, filters, tips, opened_at, sending };
+    let places = Semaphore::new(MOST_AT_ONCE);
+    let api = Api { backend, config, filters, tips, opened_at, places, sending };
     let mut registry = Registry { module: RpcModule::new(api) };
     eth_blocks::register(&mut registry);
     eth_state::register(&mut registry);
@@ -68,6 +90,38 @@ pub fn module(backend: Backend, config: RpcConfig) -> RpcModule<()> {
     }
     net_web3::register(&mut registry);
     registry.module.remove_context()
+}
+
+/// What is written as JSON on the thread that made it; an error if that is too long.
+fn as_json<T: Serialize>(answer: &T, most: usize) -> Outcome<Box<RawValue>> {
+    let mut json = Bounded { bytes: Vec::new(), most };
+    match serde_json::to_writer(&mut json, answer) {
+        Ok(()) => {
+            let text = String::from_utf8(json.bytes).expect("JSON is UTF-8");
+            Ok(RawValue::from_string(text).expect("it was written as JSON"))
+        }
+        Err(error) if error.is_io() => Err(errors::too_long(most)),
+        Err(error) => Err(errors::internal(error)),
+    }
+}
+
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Collects the methods.
@@ -97,8 +151,16 @@ impl Registry {
         F: Fn(&Api, &Arguments<'_>) -> Outcome<T> + Clone + Send + Sync + 'static,
     {
         self.module
-            .register_blocking_method(name, move |params, api, _| {
-                run(&api, &Arguments::new(&params, most)?)
+            .register_async_method(name, move |params, api, _| {
+                let run = run.clone();
+                async move {
+                    let job = api.clone();
+                    api.on_thread(move || {
+                        let answer = run(&job, &Arguments::new(&params, most)?)?;
+                        as_json(&answer, job.config.max_response_bytes as usize)
+                    })
+                    .await
+                }
             })
             .expect(ONCE);
     }

@@ -2,6 +2,7 @@
 
 use alloy_primitives::{Bytes, U256, hex};
 use jsonrpsee::types::ErrorObjectOwned;
+use jsonrpsee::types::error::{OVERSIZED_RESPONSE_CODE, OVERSIZED_RESPONSE_MSG};
 use landfall_chain::{ProofError, pool::PoolError};
 use landfall_types::StateError;
 
@@ -36,6 +37,22 @@ pub fn server_error(message: impl Into<String>) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(SERVER, message.into(), None::<()>)
 }
 
+/// A fault of the node that is told in its own words.
+pub fn internal(error: impl std::fmt::Display) -> ErrorObjectOwned {
+    ErrorObjectOwned::owned(INTERNAL, error.to_string(), None::<()>)
+}
+
+/// The answer has more bytes than one may have; in the library's words.
+pub fn too_long(most: usize) -> ErrorObjectOwned {
+    let data = format!("Exceeded max limit of {most}");
+    ErrorObjectOwned::owned(OVERSIZED_RESPONSE_CODE, OVERSIZED_RESPONSE_MSG, Some(data))
+}
+
+/// The connection was cut off; nobody reads this.
+pub fn cut_off() -> ErrorObjectOwned {
+    server_error("the connection was cut off")
+}
+
 /// A block that a state is asked of does not exist.
 pub fn header_not_found() -> ErrorObjectOwned {
     server_error("header not found")
@@ -50,7 +67,7 @@ pub fn method_not_found(method: &str) -> ErrorObjectOwned {
 /// The ledger or the state could not be read: the node's fault.
 pub fn unreadable(error: StateError) -> ErrorObjectOwned {
     tracing::error!(%error, "a request could not be answered");
-    ErrorObjectOwned::owned(INTERNAL, error.to_string(), None::<()>)
+    internal(error)
 }
 
 /// What the pool says about a refused transaction; its words are geth's already.

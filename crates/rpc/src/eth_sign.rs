@@ -225,9 +225,7 @@ async fn send(api: Arc<Api>, request: TransactionRequest) -> Outcome<TxHash> {
         return Err(unknown_account());
     }
     let filler = api.clone();
-    let filled = tokio::task::spawn_blocking(move || Filled::new(&filler, request))
-        .await
-        .map_err(|_| server_error("the node is stopping"))??;
+    let filled = api.on_thread(move || Filled::new(&filler, request)).await?;
     let _turn = api.sending.lock().await;
     let nonce = filled.nonce(&api)?;
     let recovered = if own {

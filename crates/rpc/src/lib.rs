@@ -6,14 +6,14 @@
 //! a network tells about consensus and its peers through [`NodeDoor`].
 //! Errors have geth's codes and words, because clients match on both.
 //!
-//! This crate never writes to the chain and never starts a runtime. Bodies, batches, answers, HTTP
-//! requests under way, open WebSockets, subscriptions, filters and searches have limits in
-//! [`RpcConfig`]; idle HTTP connections, and answers to a WebSocket client that does not read, have
-//! none yet.
+//! This crate never writes to the chain and never starts a runtime. Bodies, batches, answers,
+//! connections, subscriptions, filters and searches have limits in [`RpcConfig`]; what is held for
+//! clients that send faster than they read has one that follows from them.
 
 mod api;
 mod arguments;
 mod block_ref;
+mod connections;
 mod consensus;
 mod cursor;
 mod debug;
@@ -36,6 +36,7 @@ mod node_door;
 mod ots;
 mod peers;
 mod server;
+mod socket;
 mod subscriptions;
 mod txpool;
 mod types;

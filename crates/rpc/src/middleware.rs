@@ -1,6 +1,8 @@
 //! Between the library and the methods: geth's words where the library has its own, the limit of
-//! batches, and batches of transactions, whose signatures are recovered together.
+//! batches, batches of transactions, whose signatures are recovered together, and what a connection
+//! holds of requests and answers.
 
+use crate::connections::{Call, Connection};
 use crate::doors::PoolDoor;
 use crate::errors::{self, INTERNAL, METHOD_NOT_FOUND};
 use crate::eth_transactions::decode_parameters;
@@ -19,11 +21,12 @@ const INVALID_REQUEST: i32 = -32600;
 #[derive(Clone, Copy)]
 pub(crate) struct FromWebPage;
 
-/// Wraps the library's own service.
+/// Wraps the library's own service, for one connection.
 #[derive(Clone)]
 pub(crate) struct Geth<S> {
     inner: S,
     rules: Rules,
+    connection: Arc<Connection>,
 }
 
 /// What the service needs beside the methods.
@@ -48,8 +51,8 @@ impl Rules {
 }
 
 impl<S> Geth<S> {
-    pub(crate) fn new(inner: S, rules: Rules) -> Self {
-        Self { inner, rules }
+    pub(crate) fn new(inner: S, rules: Rules, connection: Arc<Connection>) -> Self {
+        Self { inner, rules, connection }
     }
 
     /// Decodes the transactions, hands them to the pool at once, and answers each.
@@ -123,16 +126,16 @@ where
     type NotificationResponse = MethodResponse;
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
-        let (id, method) = (request.id.clone(), request.method.clone());
-        let (inner, rules) = (self.inner.clone(), self.rules.clone());
-        let from_web_page = request.extensions.get::<FromWebPage>().is_some();
+        let service = self.clone();
         async move {
-            if from_web_page && method.starts_with("admin_") {
-                return MethodResponse::error(id, errors::method_not_found(&method));
+            let Some(call) = service.connection.call(length(&request)).await else {
+                return MethodResponse::error(request.id, errors::cut_off());
+            };
+            let response = service.answer(request).await;
+            // The library has sent the answer to a subscription.
+            if response.is_method_call() {
+                call.answered(response.as_ref().len());
             }
-            let begun = Instant::now();
-            let response = reword(inner.call(request).await, id, &method);
-            rules.count(&method, &response, begun);
             response
         }
     }
@@ -146,9 +149,18 @@ where
             if batch.len() > service.rules.most {
                 return invalid_request("batch too large");
             }
-            match service.answer_batch(batch).await {
-                Ok(response) | Err(response) => response,
+            let asked = batch.iter().map(|entry| match entry {
+                Ok(BatchEntry::Call(request)) => length(request),
+                Ok(BatchEntry::Notification(_)) | Err(_) => 0,
+            });
+            let Some(mut call) = service.connection.call(asked.sum()).await else {
+                return MethodResponse::error(Id::Null, errors::cut_off());
+            };
+            let (Ok(response) | Err(response)) = service.answer_batch(batch, &mut call).await;
+            if response.is_batch() || response.is_method_call() {
+                call.answered(response.as_ref().len());
             }
+            response
         }
     }
 
@@ -156,19 +168,51 @@ where
         &self,
         notification: Notification<'a>,
     ) -> impl Future<Output = MethodResponse> + Send + 'a {
-        let inner = self.inner.clone();
-        async move { inner.notification(notification).await }
+        let service = self.clone();
+        async move {
+            service.connection.ignored();
+            service.inner.notification(notification).await
+        }
     }
+}
+
+/// What is held of a request beside its name.
+fn length(request: &Request<'_>) -> usize {
+    request.params.as_ref().map_or(0, |params| params.get().len())
 }
 
 impl<S> Geth<S>
 where
-    Self: RpcServiceT<MethodResponse = MethodResponse, NotificationResponse = MethodResponse>,
+    S: RpcServiceT<MethodResponse = MethodResponse, NotificationResponse = MethodResponse>,
 {
+    /// One call, alone or of a batch.
+    async fn answer(&self, mut request: Request<'_>) -> MethodResponse {
+        let (id, method) = (request.id.clone(), request.method.clone());
+        if request.extensions.get::<FromWebPage>().is_some() && method.starts_with("admin_") {
+            return MethodResponse::error(id, errors::method_not_found(&method));
+        }
+        // A subscription goes on when the call is answered.
+        request.extensions_mut().insert(self.connection.clone());
+        let begun = Instant::now();
+        let response = reword(self.inner.call(request).await, id, &method);
+        self.rules.count(&method, &response, begun);
+        response
+    }
+
     /// One after the other, except that neighbouring transactions go to the pool together.
     /// `Err` is the answer in place of a batch that grew too long.
-    async fn answer_batch(&self, batch: Batch<'_>) -> Result<MethodResponse, MethodResponse> {
+    async fn answer_batch(
+        &self,
+        batch: Batch<'_>,
+        call: &mut Call,
+    ) -> Result<MethodResponse, MethodResponse> {
         let mut answers = BatchResponseBuilder::new_with_limit(self.rules.longest);
+        let mut append = |answer: MethodResponse| {
+            if !call.grows(answer.as_ref().len()) {
+                return Err(MethodResponse::error(Id::Null, errors::cut_off()));
+            }
+            answers.append(answer)
+        };
         let mut sends = Vec::new();
         for entry in batch {
             match entry {
@@ -177,27 +221,21 @@ where
                     continue;
                 }
                 other => {
-                    for answer in self.send_all(&mut sends).await {
-                        answers.append(answer)?;
-                    }
+                    self.send_all(&mut sends).await.into_iter().try_for_each(&mut append)?;
                     match other {
-                        Ok(BatchEntry::Call(request)) => {
-                            answers.append(self.call(request).await)?
-                        }
+                        Ok(BatchEntry::Call(request)) => append(self.answer(request).await)?,
                         Ok(BatchEntry::Notification(notification)) => {
-                            self.notification(notification).await;
+                            self.inner.notification(notification).await;
                         }
                         Err(error) => {
                             let (error, id) = error.into_parts();
-                            answers.append(MethodResponse::error(id, error))?;
+                            append(MethodResponse::error(id, error))?
                         }
                     }
                 }
             }
         }
-        for answer in self.send_all(&mut sends).await {
-            answers.append(answer)?;
-        }
+        self.send_all(&mut sends).await.into_iter().try_for_each(&mut append)?;
         if answers.is_empty() {
             return Ok(MethodResponse::notification());
         }

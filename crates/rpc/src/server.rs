@@ -1,14 +1,26 @@
 //! The port: limits, cross-origin requests, and the errors of opening it.
 
 use crate::api::{self, UniqueIds};
+use crate::connections::{self, Connection, Connections, LOOK};
 use crate::doors::Backend;
 use crate::middleware::{FromWebPage, Geth, Rules};
+use crate::socket::Socket;
+use hyper::StatusCode;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use jsonrpsee::server::middleware::rpc::RpcServiceBuilder;
-use jsonrpsee::server::{BatchRequestConfig, HttpRequest, PingConfig, Server, ServerConfig};
+use jsonrpsee::server::{
+    BatchRequestConfig, HttpRequest, HttpResponse, Methods, PingConfig, Server, ServerConfig,
+    StopHandle, stop_channel,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::MissedTickBehavior;
+use tower::Service;
 use tower_http::cors::{Any, CorsLayer};
 
 pub use jsonrpsee::server::ServerHandle;
@@ -44,8 +56,8 @@ pub struct RpcConfig {
     pub max_response_bytes: u32,
     /// Requests in one batch.
     pub max_batch: usize,
-    /// HTTP requests under way and open WebSockets together. Idle HTTP connections are not counted, so
-    /// that whoever can reach the port can take all file descriptors.
+    /// Connections at once. If there are so many, the one over HTTP that asked nothing for longest
+    /// makes room for the next.
     pub max_connections: u32,
     /// Subscriptions of one WebSocket connection.
     pub max_subscriptions: u32,
@@ -119,13 +131,16 @@ pub enum ServeError {
     },
 }
 
-/// Notes that a request comes from a web page: browsers name the page's origin, nobody else does.
-fn mark<B>(mut request: HttpRequest<B>) -> HttpRequest<B> {
-    if request.headers().contains_key("origin") {
-        request.extensions_mut().insert(FromWebPage);
-    }
-    request
-}
+/// From the end of an exchange to the whole head of the next one.
+const IDLE: Duration = Duration::from_secs(120);
+/// A WebSocket that says nothing for so long is closed; it is asked every 30 seconds. While many of its
+/// calls are answered it is not read, so this is not short.
+const SILENT: Duration = Duration::from_secs(300);
+/// How long to wait when the system gives no connection.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What is said to who finds no place.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
+                      Content-Length: 20\r\n\r\ntoo many connections";
 
 /// Opens the port and serves all methods on it until the handle is stopped; the address tells the
 /// port if zero was asked for.
@@ -141,34 +156,146 @@ pub async fn serve(
     if config.admin == Admin::Loopback {
         config.admin = if address.ip().is_loopback() { Admin::On } else { Admin::Off };
     }
-    let limits = ServerConfig::builder()
-        .max_request_body_size(config.max_request_bytes)
-        .max_response_body_size(config.max_response_bytes)
-        .max_connections(config.max_connections)
-        .max_subscriptions_per_connection(config.max_subscriptions)
-        .set_message_buffer_capacity(QUEUED_MESSAGES)
-        .set_batch_request_config(BatchRequestConfig::Unlimited) // `Geth` has the limit
-        .set_id_provider(UniqueIds::default())
-        .enable_ws_ping(PingConfig::new())
-        .set_tcp_no_delay(true)
-        .build();
-    let cors = config
-        .cross_origin
-        .then(|| CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any));
-    let rules = Rules {
-        pool: backend.pool.clone(),
-        most: config.max_batch,
-        longest: config.max_response_bytes as usize,
-        meter: config.meter.clone(),
-    };
-    let geth = RpcServiceBuilder::new().layer_fn(move |service| Geth::new(service, rules.clone()));
-    let server = Server::builder()
-        .set_config(limits)
-        .set_http_middleware(tower::ServiceBuilder::new().map_request(mark).option_layer(cors))
-        .set_rpc_middleware(geth)
-        .build(address)
-        .await
-        .map_err(refuse)?;
-    let bound = server.local_addr().map_err(refuse)?;
-    Ok((bound, server.start(api::module(backend, config))))
+    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let bound = listener.local_addr().map_err(refuse)?;
+    let (stop, handle) = stop_channel();
+    tokio::spawn(Port::new(backend, config, stop).accept(listener));
+    Ok((bound, handle))
+}
+
+/// What the connections share.
+struct Port {
+    connections: Arc<Connections>,
+    limits: ServerConfig,
+    cors: Option<CorsLayer>,
+    rules: Rules,
+    methods: Methods,
+    stop: StopHandle,
+}
+
+impl Port {
+    fn new(backend: Backend, config: RpcConfig, stop: StopHandle) -> Self {
+        let limits = ServerConfig::builder()
+            .max_request_body_size(config.max_request_bytes)
+            .max_response_body_size(config.max_response_bytes)
+            .max_connections(config.max_connections)
+            .max_subscriptions_per_connection(config.max_subscriptions)
+            .set_message_buffer_capacity(QUEUED_MESSAGES)
+            // `Geth` has the limit, and geth's words; this is for what would take much memory.
+            .set_batch_request_config(BatchRequestConfig::Limit(
+                config.max_batch.saturating_mul(2).try_into().unwrap_or(u32::MAX),
+            ))
+            .set_id_provider(UniqueIds::default())
+            .enable_ws_ping(PingConfig::new().inactive_limit(SILENT))
+            .build();
+        let cors = config
+            .cross_origin
+            .then(|| CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any));
+        let rules = Rules {
+            pool: backend.pool.clone(),
+            most: config.max_batch,
+            longest: config.max_response_bytes as usize,
+            meter: config.meter.clone(),
+        };
+        let connections = Connections::new(connections::Limits {
+            places: config.max_connections as usize,
+            request: config.max_request_bytes as usize,
+            answer: config.max_response_bytes as usize,
+        });
+        let methods = api::module(backend, config).into();
+        Self { connections, limits, cors, rules, methods, stop }
+    }
+
+    /// Takes connections until the port is closed.
+    async fn accept(self, listener: TcpListener) {
+        let stopped = self.stop.clone().shutdown();
+        tokio::pin!(stopped);
+        let mut look = tokio::time::interval(LOOK);
+        // Two looks at once would find everybody slow.
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stopped => return,
+                _ = look.tick() => {
+                    self.connections.look();
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => match self.connections.admit() {
+                    Some(connection) => self.converse(stream, connection),
+                    // The answer fits into the empty buffer of a new connection.
+                    None => _ = stream.try_write(FULL),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "no connection for the RPC");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection, on a task of its own.
+    fn converse(&self, stream: TcpStream, connection: Arc<Connection>) {
+        // Answers are written whole. If this fails the connection is gone, and reading tells.
+        _ = stream.set_nodelay(true);
+        let (rules, geths) = (self.rules.clone(), connection.clone());
+        let geth = RpcServiceBuilder::new()
+            .layer_fn(move |service| Geth::new(service, rules.clone(), geths.clone()));
+        let upgraded = connection.clone();
+        let http = tower::ServiceBuilder::new()
+            .map_request(mark)
+            .map_response(move |response| note_upgrade(response, &upgraded))
+            .option_layer(self.cors.clone());
+        let service = Server::builder()
+            .set_config(self.limits.clone())
+            .set_http_middleware(http)
+            .set_rpc_middleware(geth)
+            .to_service_builder()
+            .connection_id(connection.id())
+            .build(self.methods.clone(), self.stop.clone());
+        let service = service_fn(move |request| {
+            let answer = service.clone().call(request);
+            async move { answer.await.map_err(io::Error::other) }
+        });
+        let socket = Socket::new(stream, connection, self.connections.clone());
+        let stopped = self.stop.clone().shutdown();
+        tokio::spawn(async move {
+            // No HTTP/2: its streams share a window, so that who does not read one of them would hold
+            // up the others, and what is written says nothing about what was taken.
+            let conversation = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE)
+                .serve_connection(TokioIo::new(socket), service)
+                .with_upgrades();
+            tokio::pin!(conversation);
+            let ended = tokio::select! {
+                ended = &mut conversation => ended,
+                () = stopped => {
+                    conversation.as_mut().graceful_shutdown();
+                    conversation.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection to the RPC broke off");
+            }
+        });
+    }
+}
+
+/// Notes that a request comes from a web page: browsers name the page's origin, nobody else does.
+fn mark<B>(mut request: HttpRequest<B>) -> HttpRequest<B> {
+    if request.headers().contains_key("origin") {
+        request.extensions_mut().insert(FromWebPage);
+    }
+    request
+}
+
+/// Notes that a connection becomes a WebSocket.
+fn note_upgrade<B>(response: HttpResponse<B>, connection: &Connection) -> HttpResponse<B> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        connection.stays();
+    }
+    response
 }

@@ -2,6 +2,7 @@
 
 use crate::api::{Api, Registry};
 use crate::arguments::Arguments;
+use crate::connections::Connection;
 use crate::cursor::{Cursor, Steps};
 use crate::doors::Event;
 use crate::errors::{Outcome, invalid_params};
@@ -26,7 +27,7 @@ pub(crate) fn register(registry: &mut Registry) {
             "eth_subscribe",
             "eth_subscription",
             "eth_unsubscribe",
-            |params, pending: PendingSubscriptionSink, api: Arc<Api>, _| async move {
+            |params, pending: PendingSubscriptionSink, api: Arc<Api>, extensions| async move {
                 // The news starts before the answer, so that nothing falls between.
                 let events = api.backend.pool.events();
                 let kind = Arguments::new(&params, 2).and_then(|args| Kind::read(&args));
@@ -34,7 +35,8 @@ pub(crate) fn register(registry: &mut Registry) {
                     Ok(kind) => {
                         let cursor = Cursor::at_head(&api.backend.chain);
                         if let Ok(sink) = pending.accept().await {
-                            Subscriber { api, sink, cursor }.run(kind, events).await;
+                            let connection = extensions.get().cloned();
+                            Subscriber { api, sink, cursor, connection }.run(kind, events).await;
                         }
                     }
                     Err(error) => pending.reject(error).await,
@@ -79,6 +81,8 @@ struct Subscriber {
     api: Arc<Api>,
     sink: SubscriptionSink,
     cursor: Cursor,
+    /// None without a socket.
+    connection: Option<Arc<Connection>>,
 }
 
 impl Subscriber {
@@ -164,6 +168,14 @@ impl Subscriber {
 
     async fn tell<T: Serialize>(&self, message: &T) -> Result<(), Gone> {
         let json = serde_json::value::to_raw_value(message).map_err(|_| Gone)?;
-        self.sink.send_timeout(json, PATIENCE).await.map_err(|_| Gone)
+        let bytes = json.get().len();
+        if let Some(connection) = &self.connection {
+            connection.owes(bytes);
+        }
+        let sent = self.sink.send_timeout(json, PATIENCE).await.map_err(|_| Gone);
+        if let (Err(Gone), Some(connection)) = (&sent, &self.connection) {
+            connection.forgets(bytes);
+        }
+        sent
     }
 }

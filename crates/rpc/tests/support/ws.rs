@@ -7,6 +7,16 @@ use std::time::Duration;
 
 pub struct WebSocket(TcpStream);
 
+/// A text frame, masked as a client's must be.
+pub fn frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("a short message");
+    let mut frame = vec![0x81, 0x80 | 126];
+    frame.extend(length.to_be_bytes());
+    frame.extend([0; 4]); // masked with zeros
+    frame.extend(text.as_bytes());
+    frame
+}
+
 impl WebSocket {
     pub fn open(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).expect("the node listens");
@@ -27,14 +37,14 @@ impl WebSocket {
         Self(stream)
     }
 
-    /// Sends one text frame, masked as a client's must be.
+    /// Sends one text frame.
     pub fn send(&mut self, text: &str) {
-        let length = u16::try_from(text.len()).expect("a short message");
-        let mut frame = vec![0x81, 0x80 | 126];
-        frame.extend(length.to_be_bytes());
-        frame.extend([0; 4]); // masked with zeros
-        frame.extend(text.as_bytes());
-        self.0.write_all(&frame).expect("the message is taken");
+        self.0.write_all(&frame(text)).expect("the message is taken");
+    }
+
+    /// The socket, for a test that does not keep to the protocol.
+    pub fn into_stream(self) -> TcpStream {
+        self.0
     }
 
     /// The next text message as JSON.

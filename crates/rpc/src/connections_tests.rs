@@ -1,0 +1,234 @@
+use super::*;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::AtomicBool;
+use std::task::Wake;
+
+const REQUEST: usize = 1_000;
+const ANSWER: usize = 10_000;
+
+fn connections(places: usize) -> Arc<Connections> {
+    Connections::new(Limits { places, request: REQUEST, answer: ANSWER })
+}
+
+fn held(all: &Connections) -> usize {
+    all.held.load(Ordering::Relaxed)
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn call(connection: &Arc<Connection>, bytes: usize) -> Call {
+    match poll(connection.call(bytes)) {
+        Poll::Ready(Some(call)) => call,
+        other => panic!("a call that may begin: {other:?}"),
+    }
+}
+
+fn is_cut_off(connection: &Connection) -> bool {
+    connection.check_writing(&Context::from_waker(Waker::noop())).is_err()
+}
+
+#[test]
+fn the_connection_that_asked_nothing_for_longest_makes_room() {
+    let all = connections(3);
+    let [first, second, third] = [(); 3].map(|()| all.admit().unwrap());
+    // The first asked since, the second is a WebSocket.
+    drop(call(&first, 1));
+    second.stays();
+    let fourth = all.admit().unwrap();
+    assert_eq!([&first, &second, &third].map(|it| is_cut_off(it)), [false, false, true]);
+    assert_ne!(fourth.id(), third.id());
+
+    // A call under way keeps the place, and so does an answer that is not taken.
+    let asking = call(&first, 1);
+    fourth.owes(1);
+    assert!(all.admit().is_none());
+    drop(asking);
+    all.admit().unwrap();
+    assert_eq!([&first, &second, &fourth].map(|it| is_cut_off(it)), [true, false, false]);
+}
+
+#[test]
+fn a_connection_that_leaves_gives_back_its_place_and_what_it_held() {
+    let all = connections(1);
+    let connection = all.admit().unwrap();
+    connection.read(7);
+    assert_eq!(held(&all), 7);
+    let asked = call(&connection, 5);
+    assert_eq!(held(&all), 5, "what was read is the request now");
+    asked.answered(100);
+    assert_eq!(held(&all), 100);
+    connection.wrote(60);
+    assert_eq!(held(&all), 40);
+    let late = call(&connection, 5);
+    all.leave(&connection);
+    assert_eq!(held(&all), 0);
+    late.answered(1_000);
+    connection.wrote(10);
+    assert_eq!(held(&all), 0, "nothing is held for who is gone");
+    assert!(matches!(poll(connection.call(1)), Poll::Ready(None)));
+    all.admit().unwrap();
+}
+
+#[test]
+fn who_holds_most_is_cut_off_when_all_hold_too_much() {
+    let all = connections(100);
+    let most = all.limits.all();
+    let connections: Vec<_> = (0..3).map(|_| all.admit().unwrap()).collect();
+    connections[0].owes(most / 3);
+    connections[1].owes(most / 2);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    assert!(connections[1].poll_reading(&Context::from_waker(&waker)).is_ready());
+    connections[2].owes(most / 6 + 10);
+    assert_eq!(
+        connections.iter().map(|it| is_cut_off(it)).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    assert!(woken.0.load(Ordering::Relaxed), "its task must see that it is cut off");
+    assert_eq!(held(&all), most / 3 + most / 6 + 10);
+}
+
+#[test]
+fn a_request_that_is_not_whole_counts_up_to_the_longest() {
+    let all = connections(100);
+    let connection = all.admit().unwrap();
+    connection.read(REQUEST - 1);
+    assert_eq!(held(&all), REQUEST - 1);
+    // The library refuses a longer one and keeps nothing of it.
+    connection.read(REQUEST);
+    assert_eq!(held(&all), REQUEST);
+    // The refusal is written.
+    connection.wrote(50);
+    assert_eq!(held(&all), 0);
+}
+
+#[test]
+fn a_client_is_cut_off_that_takes_little_of_what_waits_for_two_looks() {
+    let limits = Limits { places: 100, request: REQUEST, answer: 100 * LEAST_MOVED };
+    let all = Connections::new(limits);
+    let [idle, stuck, slow, fast, steady, late] = [(); 6].map(|()| all.admit().unwrap());
+    let open = [&idle, &stuck, &slow, &fast, &steady, &late];
+    stuck.owes(5_000);
+    for connection in [&slow, &fast, &late] {
+        connection.owes(10 * LEAST_MOVED);
+    }
+    all.look();
+    for round in 0..3 {
+        slow.wrote(LEAST_MOVED - 1);
+        fast.wrote(LEAST_MOVED);
+        late.wrote(if round == 1 { LEAST_MOVED } else { 0 });
+        // Takes little, but all there is.
+        steady.owes(10);
+        steady.wrote(20);
+        steady.owes(10);
+        assert_eq!(
+            open.map(|it| is_cut_off(it)),
+            match round {
+                0 | 1 => [false; 6],
+                _ => [false, true, true, false, false, false],
+            }
+        );
+        all.look();
+    }
+    assert_eq!(held(&all), fast.state.lock().held() + 10 + late.state.lock().held());
+}
+
+#[test]
+fn a_client_is_cut_off_that_sends_its_request_in_drops() {
+    let all = connections(100);
+    let [drops, quiet, socket] = [(); 3].map(|()| all.admit().unwrap());
+    quiet.read(10);
+    drop(call(&quiet, 10));
+    socket.stays();
+    for _ in 0..3 {
+        drops.read(1);
+        socket.read(1);
+        all.look();
+    }
+    let cut_off = [&drops, &quiet, &socket].map(|it| is_cut_off(it));
+    assert_eq!(cut_off, [true, false, false]);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_read_no_further() {
+    let all = connections(100);
+    let connection = all.admit().unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let context = Context::from_waker(&waker);
+    connection.read(10 * MOST_AHEAD);
+    assert!(connection.poll_reading(&context).is_ready(), "the system takes what is written");
+    connection.blocked();
+    connection.read(MOST_AHEAD);
+    assert!(connection.poll_reading(&context).is_ready());
+    connection.read(1);
+    assert!(connection.poll_reading(&context).is_pending());
+    assert!(!woken.0.load(Ordering::Relaxed));
+    connection.wrote(1);
+    assert!(woken.0.load(Ordering::Relaxed));
+    assert!(connection.poll_reading(&context).is_ready());
+}
+
+#[test]
+fn a_batch_in_the_making_is_held() {
+    let all = connections(100);
+    let connection = all.admit().unwrap();
+    let mut batch = call(&connection, 5);
+    assert!(batch.grows(20) && batch.grows(30));
+    assert_eq!(held(&all), 55);
+    batch.answered(52);
+    assert_eq!(held(&all), 52);
+    let mut batch = call(&connection, 5);
+    assert!(!batch.grows(all.limits.all()), "it holds most");
+    drop(batch);
+    assert_eq!(held(&all), 0);
+}
+
+#[test]
+fn a_call_waits_until_enough_answers_are_taken() {
+    let all = connections(100);
+    let connection = all.admit().unwrap();
+    call(&connection, 1).answered(ANSWER + 1);
+    let mut waiting = pin!(connection.call(1));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    connection.wrote(1);
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    connection.wrote(1);
+    assert!(matches!(waiting.as_mut().poll(&mut context), Poll::Ready(Some(_))));
+
+    connection.owes(ANSWER);
+    let mut waiting = pin!(connection.call(1));
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    all.leave(&connection);
+    assert!(matches!(waiting.as_mut().poll(&mut context), Poll::Ready(None)));
+}
+
+#[test]
+fn a_connection_with_many_calls_is_not_read() {
+    let all = connections(100);
+    let connection = all.admit().unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let context = Context::from_waker(&waker);
+    let mut calls: Vec<_> = (1..MOST_CALLS).map(|_| call(&connection, 1)).collect();
+    assert!(connection.poll_reading(&context).is_ready());
+    calls.push(call(&connection, 1));
+    assert!(connection.poll_reading(&context).is_pending());
+    assert!(!woken.0.load(Ordering::Relaxed));
+    calls.pop();
+    assert!(woken.0.load(Ordering::Relaxed));
+    assert!(connection.poll_reading(&context).is_ready());
+}
