@@ -83,6 +83,8 @@ pub struct Adopted {
     pub removed: Vec<Arc<StoredBlock>>,
     /// Blocks that joined it, lowest first.
     pub added: Vec<Arc<StoredBlock>>,
+    /// The accounts that all these blocks, and patches between them, changed; each once, in order.
+    pub touched: Vec<Address>,
 }
 
 /// One change of state outside a transaction, on a development chain.
@@ -189,7 +191,10 @@ impl Chain {
         attributes: Attributes,
         fill: impl FnOnce(&mut BlockBuilder<'_>),
     ) -> Result<Arc<StoredBlock>, ImportError> {
-        let executed = self.begin_build(parent, attributes)?.run(fill)?;
+        let executed = self.begin_build(parent, attributes)?.run(|builder| {
+            fill(builder);
+            Ok(())
+        })?;
         self.insert(executed)
     }
 
@@ -471,8 +476,10 @@ impl Chain {
 fn moved(tree: &crate::tree::Tree, old: LayerId, new: LayerId) -> Adopted {
     let mut adopted = Adopted::default();
     let (mut from, mut to) = (old, new);
-    let leave = |id: LayerId, list: &mut Vec<Arc<StoredBlock>>| {
+    let touched = &mut adopted.touched;
+    let mut leave = |id: LayerId, list: &mut Vec<Arc<StoredBlock>>| {
         let layer = tree.at(id);
+        touched.extend_from_slice(&layer.changes.addresses);
         if let Step::Block { block, .. } = &layer.step {
             list.push(block.clone());
         }
@@ -486,6 +493,8 @@ fn moved(tree: &crate::tree::Tree, old: LayerId, new: LayerId) -> Adopted {
         }
     }
     adopted.added.reverse();
+    adopted.touched.sort_unstable();
+    adopted.touched.dedup();
     adopted
 }
 

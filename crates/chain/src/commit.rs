@@ -84,7 +84,11 @@ pub(crate) fn commit(
     let (updates, mut rest): (Vec<_>, Vec<_>) =
         updates.into_iter().map(|(update, before, slots)| (update, (before, slots))).unzip();
     let commit = trie.commit(parent_version, &updates, threads, parent.view)?;
-    let mut flat = FlatChanges { codes: changes.codes.clone(), ..FlatChanges::default() };
+    let mut flat = FlatChanges {
+        addresses: changes.accounts.keys().copied().collect(),
+        codes: changes.codes.clone(),
+        ..FlatChanges::default()
+    };
     flat.accounts.reserve(updates.len());
     for ((update, (before, slots)), root) in
         updates.iter().zip(&mut rest).zip(&commit.storage_roots)

@@ -251,7 +251,10 @@ impl BuildJob {
     ///
     /// # Errors
     /// [`ImportError::Finalized`] with the parent's hash if the parent was left behind meanwhile.
-    pub fn run(self, fill: impl FnOnce(&mut BlockBuilder<'_>)) -> Result<Executed, ImportError> {
+    pub fn run(
+        self,
+        fill: impl FnOnce(&mut BlockBuilder<'_>) -> Result<(), StateError>,
+    ) -> Result<Executed, ImportError> {
         let Self { stand, attributes } = self;
         let parent = stand.parent.hash();
         Self::build(&stand, attributes, fill).map_err(|error| stand.explain(error, parent))
@@ -260,12 +263,12 @@ impl BuildJob {
     fn build(
         stand: &Stand,
         attributes: Attributes,
-        fill: impl FnOnce(&mut BlockBuilder<'_>),
+        fill: impl FnOnce(&mut BlockBuilder<'_>) -> Result<(), StateError>,
     ) -> Result<Executed, ImportError> {
         let state = ParentState::new(&stand.view);
         let spec = &stand.shared.spec;
         let mut builder = BlockBuilder::new(spec, &stand.parent, attributes, &state)?;
-        fill(&mut builder);
+        fill(&mut builder)?;
         let built = builder.finish()?;
         let made = stand.commit(&state, &built.outcome.changes, stand.parent.hash())?;
         let header = Sealed::new(Header { state_root: made.0.root, ..built.header });

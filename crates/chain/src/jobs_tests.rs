@@ -47,8 +47,8 @@ pub(crate) fn attributes(byte: u8) -> Attributes {
     Attributes { gas_limit: 30_000_000, extra_data, ..Attributes::default() }
 }
 
-fn transaction(nonce: u64, to: Address) -> Transaction {
-    let fields = TxLegacy {
+fn fields(nonce: u64, to: Address) -> TxLegacy {
+    TxLegacy {
         chain_id: Some(7),
         nonce,
         gas_price: 10_000_000_000,
@@ -56,8 +56,11 @@ fn transaction(nonce: u64, to: Address) -> Transaction {
         to: TxKind::Call(to),
         value: U256::ZERO,
         input: Bytes::new(),
-    };
-    (*Recovered::impersonated(fields.into(), SENDER).transaction).clone()
+    }
+}
+
+fn transaction(nonce: u64, to: Address) -> Transaction {
+    (*Recovered::impersonated(fields(nonce, to).into(), SENDER).transaction).clone()
 }
 
 /// One call of the contract and one of nobody; each block of a branch has the next two nonces.
@@ -74,6 +77,26 @@ pub(crate) fn grow(chain: &mut Chain, parent: B256, byte: u8) -> B256 {
 
 pub(crate) fn adopt(chain: &mut Chain, head: B256, finalized: B256) {
     chain.adopt(ForkChoice { head, safe: finalized, finalized }).unwrap();
+}
+
+/// EIP-3607 keeps a contract from sending; who may speak for anybody speaks for it too.
+#[test]
+fn an_impersonated_contract_sends() {
+    let mut genesis = genesis();
+    let balance = U256::from(10).pow(U256::from(18));
+    genesis.alloc.get_mut(&CONTRACT).expect("it is there").balance = balance;
+    let open = || {
+        let place = Place::Disk(Arc::new(TestDisk::new(1)) as Arc<dyn Disk>);
+        Chain::open(ChainOptions::new(Some(genesis.clone()), place)).unwrap()
+    };
+    let (mut chain, mut other) = (open(), open());
+    let sent = Recovered::impersonated(fields(0, SENDER).into(), CONTRACT);
+    let start = chain.reader().genesis_hash();
+    let built = chain.build(start, attributes(1), |builder| {
+        assert!(builder.push(&sent.transaction, CONTRACT).expect("it may send").success);
+    });
+    let block = built.unwrap().block.clone();
+    assert_eq!(other.import(block.clone()).unwrap(), block.hash());
 }
 
 /// As many versions as layers, and no node that none of them holds.
@@ -164,6 +187,7 @@ fn build_beside_a_flush(
             push(builder, 0);
             flush.at(2, plan, chain);
             push(builder, 1);
+            Ok(())
         })
     });
     while flush.steps < plan.iter().filter(|at| **at <= 3).count() as u64 {
@@ -275,7 +299,7 @@ fn dropped_job_and_dropped_block_give_back_what_they_hold() {
     assert_eq!(chain.jobs_out(), 1);
     drop(job);
     assert_eq!(chain.jobs_out(), 0);
-    let executed = chain.begin_build(head, attributes(1)).unwrap().run(|_| ()).unwrap();
+    let executed = chain.begin_build(head, attributes(1)).unwrap().run(|_| Ok(())).unwrap();
     assert_eq!((chain.jobs_out(), chain.shared.trie.lock().versions()), (1, versions + 1));
     drop(executed);
     assert_eq!((chain.jobs_out(), chain.shared.trie.lock().versions()), (0, versions));
@@ -289,7 +313,10 @@ fn jobs_on_one_parent_do_not_disturb_each_other() {
     let build = |chain: &mut Chain, byte| chain.begin_build(head, attributes(byte)).unwrap();
     let jobs: Vec<_> = (1..=4).map(|byte| build(chain, byte)).collect();
     let executed: Vec<Executed> = std::thread::scope(|scope| {
-        let fill = |builder: &mut BlockBuilder<'_>| assert!(push(builder, 0) && push(builder, 1));
+        let fill = |builder: &mut BlockBuilder<'_>| {
+            assert!(push(builder, 0) && push(builder, 1));
+            Ok(())
+        };
         let threads: Vec<_> =
             jobs.into_iter().map(|job| scope.spawn(move || job.run(fill).unwrap())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -310,8 +337,9 @@ fn jobs_on_one_parent_do_not_disturb_each_other() {
 fn block_that_was_made_twice_is_one_block_and_stays_one_after_a_flush() {
     let mut world = Forked::new();
     let (head, chain) = (world.trunk[3], &mut world.chain);
-    let run =
-        |chain: &mut Chain| chain.begin_build(head, attributes(1)).unwrap().run(|_| ()).unwrap();
+    let run = |chain: &mut Chain| {
+        chain.begin_build(head, attributes(1)).unwrap().run(|_| Ok(())).unwrap()
+    };
     let (one, two, three) = (run(chain), run(chain), run(chain));
     let hash = chain.insert(one).unwrap().block.hash();
     let end = chain.end();
@@ -336,7 +364,12 @@ fn nonce_of_work_and_seal_are_set_after_execution() {
     let difficulty = U256::from(77);
     let attributes = Attributes { difficulty, ..attributes(1) };
     let job = chain.begin_build(head, attributes).unwrap();
-    let mut executed = job.run(|builder| assert!(push(builder, 0))).unwrap();
+    let mut executed = job
+        .run(|builder| {
+            assert!(push(builder, 0));
+            Ok(())
+        })
+        .unwrap();
     let before = executed.hash();
     executed.set_nonce(B64::with_last_byte(9));
     executed.set_seal(Bytes::from_static(b"signed"));
@@ -359,9 +392,9 @@ fn job_under_a_revert_is_left_behind() {
     let one = grow(&mut chain, zero, 1);
     adopt(&mut chain, one, zero);
     let before = chain.begin_build(one, attributes(2)).unwrap();
-    let made = chain.begin_build(one, attributes(3)).unwrap().run(|_| ()).unwrap();
+    let made = chain.begin_build(one, attributes(3)).unwrap().run(|_| Ok(())).unwrap();
     chain.revert(mark, zero, zero).unwrap();
-    assert!(matches!(before.run(|_| ()), Err(ImportError::Finalized(_))));
+    assert!(matches!(before.run(|_| Ok(())), Err(ImportError::Finalized(_))));
     assert!(matches!(chain.insert(made), Err(ImportError::Finalized(_))));
     audit(&chain);
 }

@@ -14,11 +14,11 @@ use crate::store::{Disk, DiskError, Log, LogError, LogOptions, OsDisk, Position,
 use crate::tree::Tree;
 use crate::trie::{AccountFields, AccountUpdate, SlotUpdate, StateTrie, Version};
 use alloy_genesis::Genesis;
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::B256;
 use alloy_trie::EMPTY_ROOT_HASH;
 use landfall_types::{
     Account, ChainSpec, ForkChoice, GenesisEntry, StateChanges, StateError, genesis_block,
-    genesis_state,
+    genesis_id, genesis_state,
 };
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
@@ -101,7 +101,8 @@ pub enum OpenError {
     /// The data directory belongs to another chain.
     #[error(
         "{place} belongs to another chain: it was made from a genesis file with hash {found}, \
-         the one given has {given}; choose another data directory or leave the genesis out"
+         the one given has {given}. Give that genesis file (the names, addresses and node keys of \
+         its validators may have changed), or choose another data directory"
     )]
     Foreign {
         /// Where.
@@ -228,12 +229,9 @@ fn open_store(options: &ChainOptions) -> Result<(Arc<dyn Disk>, Views), OpenErro
     }
 }
 
-/// The hash that names the chain of a data directory: of the genesis file's contents.
+/// The hash that names the chain of a data directory: [`genesis_id`].
 fn identify(disk: &dyn Disk, genesis: Option<&Genesis>) -> Result<B256, OpenError> {
-    let given = genesis.map(|genesis| {
-        keccak256(serde_json::to_vec(genesis).expect("a genesis is JSON with string keys"))
-    });
-    match (stored_genesis(disk)?, given) {
+    match (stored_genesis(disk)?, genesis.map(genesis_id)) {
         (Some(found), Some(given)) if found != given => {
             Err(OpenError::Foreign { place: disk.display(""), found, given })
         }

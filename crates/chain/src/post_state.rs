@@ -3,7 +3,6 @@
 use crate::commit::{CommitError, ParentState, commit};
 use crate::ledger::StoredBlock;
 use crate::shared::{Shared, unreadable};
-use crate::tree::Step;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use landfall_types::{Account, Change, StateChanges, StateError, StateReader};
 use std::sync::Arc;
@@ -18,10 +17,9 @@ pub(crate) fn post_states(
     let found = {
         let tree = shared.tree.read();
         let parent = tree.block_layer(&block.parent());
-        parent.map(|id| (id, tree.at(id).version, matches!(tree.at(id).step, Step::Patch { .. })))
+        parent.map(|id| (shared.state_in(&tree, id), tree.at(id).version))
     };
-    let Some((layer, version, false)) = found else { return Ok(None) };
-    let view = shared.state_at(layer);
+    let Some((view, version)) = found.filter(|(view, _)| !view.patched) else { return Ok(None) };
     let parent = ParentState::new(&view);
     let mut so_far = StateChanges::default();
     let mut roots = Vec::with_capacity(block.body.transactions.len());

@@ -9,7 +9,7 @@ use crate::ledger::BlockRecord;
 use crate::shared::{Shared, StateView, unreadable};
 use crate::tree::Step;
 use crate::trie::{
-    AccountFields, AccountUpdate, Leaves, Patched, Proof, SlotUpdate, StateTrie, TrieError,
+    AccountFields, AccountUpdate, Leaves, Patched, Proof, SlotUpdate, StateTrie, TrieError, Version,
 };
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_trie::EMPTY_ROOT_HASH;
@@ -19,12 +19,20 @@ use std::sync::Arc;
 
 /// How many blocks back from the head a proof is given.
 pub const PROOF_WINDOW: u64 = 1_024;
+/// Accounts and slots that are undone for a proof, at most. They are committed under the lock of the
+/// trie, for which who decides blocks waits.
+const MOST_UNDONE: usize = 50_000;
+/// How often a flush may come between.
+const ATTEMPTS: usize = 4;
 
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofError {
-    /// The block lies further back than proofs are given for.
-    #[error("proofs are kept for the last {PROOF_WINDOW} blocks; the oldest is {oldest}")]
+    /// The block lies further back than proofs are given for, or too much has changed since.
+    #[error(
+        "proofs are kept for the last {PROOF_WINDOW} blocks, as long as no more than {MOST_UNDONE} \
+         accounts and slots have changed since; the oldest is {oldest}"
+    )]
     TooOld {
         /// The oldest block that can be proved now.
         oldest: u64,
@@ -74,13 +82,23 @@ pub(crate) fn prove(
     }
     let key = account_key(&address);
     let keys: Vec<B256> = slots.iter().map(|slot| slot_key((*slot).into())).collect();
-    let mut trie = shared.trie.lock();
+    if let Some(proof) = prove_present(shared, view, key, &keys)? {
+        return Ok(assemble(proof, slots));
+    }
+    Ok(assemble(prove_past(shared, view, key, &keys)?, slots))
+}
+
+/// Proves a state that is a version of the trie.
+fn prove_present(
+    shared: &Arc<Shared>,
+    view: &StateView,
+    key: B256,
+    slots: &[B256],
+) -> Result<Option<Proof>, ProofError> {
+    let trie = shared.trie.lock();
     let version = view.layer.and_then(|id| shared.tree.read().layer(id).map(|l| l.version));
-    let proof = match version.filter(|version| trie.holds(version)) {
-        Some(version) => trie.prove(&version, key, &keys, view)?,
-        None => prove_past(shared, &mut trie, view, key, &keys)?,
-    };
-    Ok(assemble(proof, slots))
+    let Some(version) = version.filter(|version| trie.holds(version)) else { return Ok(None) };
+    Ok(Some(trie.prove(&version, key, slots, view)?))
 }
 
 fn assemble(proof: Proof, slots: &[B256]) -> AccountProof {
@@ -102,59 +120,72 @@ fn assemble(proof: Proof, slots: &[B256]) -> AccountProof {
     }
 }
 
-/// Proves a state below the oldest version of the trie.
+/// Proves a state below the oldest version of the trie. What is undone is gathered without the trie's
+/// lock: who decides blocks waits for that lock, and it is long.
 fn prove_past(
     shared: &Arc<Shared>,
-    trie: &mut StateTrie,
     view: &StateView,
     key: B256,
     slots: &[B256],
 ) -> Result<Proof, ProofError> {
-    let Some(oldest) = oldest_version(shared, trie) else {
-        return Err(StateError("the trie holds no version of the tree".into()).into());
-    };
-    let (base, number, version) = oldest;
-    let updates = undo(shared, view, &base, number)?;
-    let commit = trie.commit(&version, &updates, 2, &base)?;
-    let header = shared
-        .viewed_number(view.number)?
-        .map(|(_, position)| shared.read_block(position))
-        .transpose()?;
-    let live = || {
-        let tree = shared.tree.read();
-        tree.canonical(view.number).and_then(|id| match &tree.at(id).step {
-            Step::Block { block, .. } => Some(block.clone()),
-            _ => None,
-        })
-    };
-    let root = header.or_else(live).map(|block| block.block.header.state_root);
+    for _ in 0..ATTEMPTS {
+        let Some((base, number, version)) = oldest_version(shared, &shared.trie.lock()) else {
+            return Err(StateError("the trie holds no version of the tree".into()).into());
+        };
+        let updates = undo(shared, view, &base, number)?;
+        let root = root_of(shared, view.number)?;
+        let mut trie = shared.trie.lock();
+        // Else a flush has let go of it meanwhile.
+        if trie.holds(&version) {
+            return prove_undone(&mut trie, root, (&base, version, &updates), (key, slots));
+        }
+    }
+    Err(StateError("blocks become final faster than they can be undone: ask again".into()).into())
+}
+
+/// Commits what undoes the blocks since, on the side, and proves from that.
+fn prove_undone(
+    trie: &mut StateTrie,
+    root: Option<B256>,
+    (base, version, updates): (&StateView, Version, &[AccountUpdate]),
+    (key, slots): (B256, &[B256]),
+) -> Result<Proof, ProofError> {
+    let commit = trie.commit(&version, updates, 2, base)?;
     let result = if root == Some(commit.version.root) {
-        let leaves = Patched::new(&base, &updates, &commit.storage_roots);
+        let leaves = Patched::new(base, updates, &commit.storage_roots);
         trie.prove(&commit.version, key, slots, &leaves).map_err(ProofError::from)
     } else {
-        let what = format!("undoing changes down to block {} gives another root", view.number);
-        Err(StateError(what).into())
+        Err(StateError("undoing the changes since gives another root".into()).into())
     };
     trie.abandon(commit.version);
     result
 }
 
+/// The state root in the header of a canonical block.
+fn root_of(shared: &Shared, number: u64) -> Result<Option<B256>, StateError> {
+    let live = {
+        let tree = shared.tree.read();
+        tree.canonical(number).and_then(|id| match &tree.at(id).step {
+            Step::Block { block, .. } => Some(block.block.header.state_root),
+            _ => None,
+        })
+    };
+    if live.is_some() {
+        return Ok(live);
+    }
+    let viewed = shared.viewed_number(number)?;
+    let block = viewed.map(|(_, position)| shared.read_block(position)).transpose()?;
+    Ok(block.map(|block| block.block.header.state_root))
+}
+
 /// The lowest layer whose version the trie still holds: the base, or the block of a flush that is
 /// under way.
-fn oldest_version(
-    shared: &Arc<Shared>,
-    trie: &StateTrie,
-) -> Option<(StateView, u64, crate::trie::Version)> {
-    let (layer, number, version) = {
-        let tree = shared.tree.read();
-        let mut path = vec![tree.base()];
-        path.extend(tree.path_from_base(tree.head()));
-        path.into_iter()
-            .map(|id| (id, tree.at(id)))
-            .find(|(_, layer)| trie.holds(&layer.version))
-            .map(|(id, layer)| (id, layer.number, layer.version))?
-    };
-    Some((shared.state_at(layer), number, version))
+fn oldest_version(shared: &Arc<Shared>, trie: &StateTrie) -> Option<(StateView, u64, Version)> {
+    let tree = shared.tree.read();
+    let path = std::iter::once(tree.base()).chain(tree.path_from_base(tree.head()));
+    path.map(|id| (id, tree.at(id)))
+        .find(|(_, layer)| trie.holds(&layer.version))
+        .map(|(id, layer)| (shared.state_in(&tree, id), layer.number, layer.version))
 }
 
 /// The updates that lead from `base` (block `number`) back to the state of `view`.
@@ -163,12 +194,14 @@ fn undo(
     view: &StateView,
     base: &StateView,
     number: u64,
-) -> Result<Vec<AccountUpdate>, StateError> {
+) -> Result<Vec<AccountUpdate>, ProofError> {
+    let mut count = 0;
     let mut touched: BTreeMap<Address, std::collections::BTreeSet<U256>> = BTreeMap::new();
     let mut wiped: std::collections::BTreeSet<B256> = Default::default();
-    for changed in view.number + 1..=number {
+    // From the newest on, to know how far it goes.
+    for changed in (view.number + 1..=number).rev() {
         let Some(position) = position_of(shared, changed)? else {
-            return Err(StateError(format!("block {changed} is missing")));
+            return Err(StateError(format!("block {changed} is missing")).into());
         };
         let record = shared.log.read(position).map_err(unreadable)?;
         let changes = BlockRecord::decode_changes(&record.payload).map_err(unreadable)?;
@@ -176,7 +209,11 @@ fn undo(
             if change.wiped || change.account.after.is_none() {
                 wiped.insert(account_key(&address));
             }
+            count += 1 + change.storage.len();
             touched.entry(address).or_default().extend(change.storage.keys());
+        }
+        if count > MOST_UNDONE {
+            return Err(ProofError::TooOld { oldest: changed });
         }
     }
     patched_since(shared, view.number, number, &mut touched)?;
@@ -280,10 +317,15 @@ fn history_slots(shared: &Arc<Shared>, key: &B256) -> Result<Vec<B256>, StateErr
             .map_err(unreadable)?;
         found.extend(rows.iter().map(|(row, _)| B256::from_slice(&row[32..64])));
     }
-    // Two steps: a read guard held while `state_at` takes another would wait on a waiting writer.
-    let base = shared.tree.read().base();
-    let base = shared.state_at(base);
+    let base = {
+        let tree = shared.tree.read();
+        shared.state_in(&tree, tree.base())
+    };
     let live = base.slots(*key, &[], usize::MAX).map_err(unreadable)?;
     found.extend(live.into_iter().map(|(slot, _)| slot));
     Ok(found)
 }
+
+#[cfg(test)]
+#[path = "proofs_tests.rs"]
+mod tests;

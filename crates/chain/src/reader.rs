@@ -347,6 +347,12 @@ impl ChainReader {
         self.shared.tree.read().base_number()
     }
 
+    /// Bytes of the views' rows in memory: those that are not written in order yet, and those that are
+    /// kept for reading.
+    pub fn views_memory(&self) -> (u64, u64) {
+        self.shared.views.memory()
+    }
+
     /// Bytes of the state trie's nodes in memory, with room that is free for new ones.
     pub fn trie_bytes(&self) -> usize {
         self.shared.trie.lock().bytes()

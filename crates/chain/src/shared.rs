@@ -114,9 +114,14 @@ impl Shared {
         code.map(Bytes::from).ok_or_else(|| StateError(format!("code {hash} is missing")))
     }
 
-    /// The state after a layer.
+    /// The state after a layer that the caller knows to be there: on the thread that moves the tree.
     pub fn state_at(self: &Arc<Self>, layer: LayerId) -> StateView {
-        let tree = self.tree.read();
+        self.state_in(&self.tree.read(), layer)
+    }
+
+    /// The state after a layer that was found in the tree under this guard. A flush on another thread
+    /// may drop the layer as soon as the guard is gone; the view stays right.
+    pub fn state_in(self: &Arc<Self>, tree: &Tree, layer: LayerId) -> StateView {
         let at = tree.at(layer);
         let (number, hash) = (at.number, at.hash);
         let patched = matches!(at.step, Step::Patch { .. });

@@ -10,16 +10,17 @@ use crate::trie::Version;
 use crate::{StoredBlock, store::Position};
 use alloy_consensus::Transaction;
 use alloy_primitives::map::HashMap;
-use alloy_primitives::{B256, Bytes, TxHash, U256};
+use alloy_primitives::{Address, B256, Bytes, TxHash, U256};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Names a layer for as long as the process lives.
 pub(crate) type LayerId = u64;
 
-/// What a layer changed, by hashed key, in order.
+/// What a layer changed, by hashed key, in order; and of whom.
 #[derive(Debug, Default)]
 pub(crate) struct FlatChanges {
+    pub addresses: Vec<Address>,
     pub accounts: Vec<(B256, Option<FlatAccount>, Option<FlatAccount>)>,
     pub slots: Vec<([u8; 64], U256, U256)>,
     pub codes: BTreeMap<B256, Bytes>,

@@ -2,10 +2,11 @@
 
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_genesis::{Genesis, GenesisAccount};
-use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, hex, keccak256};
 use landfall_chain::store::{Disk, MemoryViews, SplitMix, TestDisk};
 use landfall_chain::{Attributes, Chain, ChainOptions, ImportError, Patch, Place, ProofError};
 use landfall_types::{ForkChoice, StateReader, Transaction};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -252,6 +253,33 @@ fn block_is_invisible_until_it_is_adopted() {
 }
 
 #[test]
+fn a_fork_choice_names_the_accounts_that_changed_on_both_branches() {
+    let disk = Arc::new(TestDisk::new(8));
+    let mut chain = open(&disk, Some(genesis()));
+    let start = chain.reader().genesis_hash();
+    let block = |chain: &mut Chain, sender: Address, to: Address, input: Bytes| {
+        let attributes = Attributes { gas_limit: 30_000_000, ..Attributes::default() };
+        let pushed = transaction(0, to, 0, input);
+        let built = chain.build(start, attributes, |builder| {
+            assert!(builder.push(&pushed, sender).unwrap().success);
+        });
+        built.unwrap().block.hash()
+    };
+    let one = U256::from(1).to_be_bytes::<32>();
+    let calls = block(&mut chain, account(0), CONTRACT, one.into());
+    let sends = block(&mut chain, account(1), account(2), Bytes::new());
+    let mut adopt =
+        |head| chain.adopt(ForkChoice { head, safe: start, finalized: start }).unwrap().touched;
+    let first = adopt(calls);
+    assert!(first.contains(&account(0)) && first.contains(&CONTRACT), "{first:?}");
+    assert!(!first.contains(&account(1)), "{first:?}");
+    let both = adopt(sends);
+    let changed = [account(0), account(1), CONTRACT];
+    assert!(changed.iter().all(|address| both.contains(address)), "{both:?}");
+    assert!(both.is_sorted() && first.is_sorted());
+}
+
+#[test]
 fn same_block_built_twice_is_one_block() {
     let disk = Arc::new(TestDisk::new(6));
     let mut chain = open(&disk, Some(genesis()));
@@ -407,6 +435,27 @@ fn reverted_blocks_are_forgotten() {
     let chain = open(&disk, None);
     assert_eq!(chain.reader().head().hash(), head);
     check(&chain, head, &models[&head]);
+}
+
+#[test]
+fn a_directory_opens_again_when_validators_have_moved_and_not_when_others_vote() {
+    let genesis = |id: u8, node_key: u8, address: &str| {
+        let mut genesis = genesis();
+        let validator = json!({
+            "id": Address::repeat_byte(id), "nodeKey": format!("0x{}", hex::encode([node_key; 33])),
+            "name": address, "address": address, "weight": 1,
+        });
+        let landfall = json!({ "engine": "pbft", "validators": [validator] });
+        genesis.config.extra_fields.insert("landfall".into(), landfall);
+        genesis
+    };
+    let disk = Arc::new(TestDisk::new(1));
+    drop(open(&disk, Some(genesis(1, 2, "10.0.0.1:30303"))));
+    drop(open(&disk, Some(genesis(1, 3, "10.0.0.2:30303"))));
+    let place = Place::Disk(disk);
+    let others = Chain::open(ChainOptions::new(Some(genesis(4, 2, "10.0.0.1:30303")), place));
+    let error = others.err().expect("another validator votes").to_string();
+    assert!(error.contains("belongs to another chain"), "{error}");
 }
 
 #[test]

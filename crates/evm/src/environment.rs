@@ -55,6 +55,8 @@ pub(crate) fn environment(spec: &ChainSpec, header: &Header) -> EvmEnv {
     let fork = fork_of(spec, header);
     let mut cfg = CfgEnv::new_with_spec(spec_id(fork)).with_chain_id(spec.chain_id);
     let blobs = if fork >= Fork::Cancun { spec.blob_params(header.timestamp) } else { None };
+    // Who may speak for anybody may speak for a contract (EIP-3607 forbids what only a key could do).
+    cfg.disable_eip3607 = spec.impersonation;
     if let Some(params) = &blobs {
         cfg.set_max_blobs_per_tx(params.max_blobs_per_tx);
     }

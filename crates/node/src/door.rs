@@ -49,7 +49,7 @@ impl Shared {
     }
 
     /// Tells subscribers of a new fork choice, and of transactions that it made executable.
-    pub fn tell(&self, Adopted { removed, added }: Adopted, promoted: &[TxHash]) {
+    pub fn tell(&self, Adopted { removed, added, .. }: Adopted, promoted: &[TxHash]) {
         metrics().adopted(&removed, &added);
         if self.events.receiver_count() == 0 {
             return;

@@ -5,7 +5,6 @@
 
 use crate::halt::Halt;
 use crate::replica::{Replica, grown, keep_below_final};
-use alloy_primitives::map::HashSet;
 use alloy_primitives::{Address, B256, TxHash};
 use landfall_chain::{Adopted, ImportError, Mark, Patch};
 use landfall_types::{Height, Time};
@@ -54,7 +53,7 @@ impl Replica {
         self.assert_idle();
         self.chain.patch(patch)?;
         self.outbox.stand(&self.chain);
-        let touched = Some(HashSet::from_iter([address]));
+        let touched = Some(vec![address]);
         Ok(self.mempool.refresh(touched, Vec::new(), &self.reader, now)?)
     }
 

@@ -41,7 +41,7 @@ pub enum Halt {
     #[error(
         "the branch of {rival} has more work than that of {ours} and leaves it at {ancestor}, below \
          what was taken for final; nothing is lost. If the rival is the chain to follow, stop this \
-         node, run `landfall db reorg --to {ancestor}` and start it again"
+         node, run `landfall db reorg --datadir DIR --to {ancestor}` and start it again"
     )]
     FinalityConflict {
         /// The head here.

@@ -194,21 +194,19 @@ impl Job {
 impl Build {
     fn run(self, signer: &dyn Signer) -> BuiltDone {
         let mut hopeless = Vec::new();
-        let mut unreadable = None;
         if self.superseded.load(Relaxed) {
             return BuiltDone { id: self.id, result: None, hopeless };
         }
-        let built = self.job.run(|builder| match self.mempool.fill(builder) {
-            Ok(refused) => hopeless = refused,
-            Err(error) => unreadable = Some(error),
+        let built = self.job.run(|builder| {
+            hopeless = self.mempool.fill(builder)?;
+            Ok(())
         });
-        let result = match (built, unreadable) {
-            (Ok(executed), None) => {
+        let result = match built {
+            Ok(executed) => {
                 Self::finish(executed, self.difficulty, self.chain, &self.superseded, signer)
                     .map(|executed| Ok(Box::new(executed)))
             }
-            (_, Some(error)) => Some(Err(ImportError::State(error))),
-            (Err(error), None) => Some(Err(error)),
+            Err(error) => Some(Err(error)),
         };
         BuiltDone { id: self.id, result, hopeless }
     }

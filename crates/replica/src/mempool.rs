@@ -1,6 +1,5 @@
 //! The transactions that wait, and how they follow the chain.
 
-use alloy_primitives::map::HashSet;
 use alloy_primitives::{Address, TxHash, U256};
 use landfall_chain::pool::{HeadInfo, Pool, PoolError, Recovered};
 use landfall_chain::{Adopted, ChainReader, StoredBlock};
@@ -48,13 +47,14 @@ impl Mempool {
         reader: &ChainReader,
         now: Time,
     ) -> Result<Vec<TxHash>, StateError> {
-        self.refresh(touched(adopted), transactions(&adopted.removed), reader, now)
+        let touched = Some(adopted.touched.clone());
+        self.refresh(touched, transactions(&adopted.removed), reader, now)
     }
 
     /// Follows to another state of the same chain, of which these accounts changed (`None`: any).
     pub fn refresh(
         &self,
-        touched: Option<HashSet<Address>>,
+        touched: Option<Vec<Address>>,
         abandoned: Vec<Recovered>,
         reader: &ChainReader,
         now: Time,
@@ -63,7 +63,7 @@ impl Mempool {
         let state = reader.latest_state();
         let mut pool = self.pool.lock();
         *self.next.write() = next;
-        let touched = touched.unwrap_or_else(|| pool.senders().into_iter().collect());
+        let touched = touched.unwrap_or_else(|| pool.senders());
         Ok(pool.on_head(touched, abandoned, &next, &state)?.promoted)
     }
 
@@ -129,27 +129,4 @@ fn transactions(blocks: &[Arc<StoredBlock>]) -> Vec<Recovered> {
     };
     // Highest first, but nonces must come in order.
     blocks.iter().rev().flat_map(of_block).collect()
-}
-
-/// The accounts that blocks changed; `None` if that may be any, because code ran.
-fn touched(adopted: &Adopted) -> Option<HashSet<Address>> {
-    use alloy_consensus::Transaction as _;
-    let mut touched = HashSet::default();
-    for stored in adopted.added.iter().chain(&adopted.removed) {
-        touched.insert(stored.block.header.beneficiary);
-        let withdrawals = stored.block.body.withdrawals.iter().flat_map(|w| w.iter());
-        touched.extend(withdrawals.map(|withdrawal| withdrawal.address));
-        let mut before = 0;
-        let all = stored.block.body.transactions.iter().zip(&stored.receipts);
-        for ((transaction, receipt), sender) in all.zip(&stored.senders) {
-            // A transaction of the least gas has run nothing.
-            if receipt.cumulative_gas_used - before != 21_000 {
-                return None;
-            }
-            before = receipt.cumulative_gas_used;
-            touched.insert(*sender);
-            touched.extend(transaction.to());
-        }
-    }
-    Some(touched)
 }

@@ -23,7 +23,7 @@ pub use block::{
 };
 pub use committee::{Committee, CommitteeError, Member, NodeId, Weight};
 pub use consensus_config::{
-    ConsensusConfig, NodeKey, NodeKeyError, Validator, check_host_and_port,
+    ConsensusConfig, NodeKey, NodeKeyError, Validator, check_host_and_port, genesis_id,
 };
 pub use epoch::{
     Anchor, Epoch, Kind, Params, PbftParams, PowParams, RaftParams, Schedule, SoloParams, Term,

@@ -126,6 +126,9 @@ pub enum PoolError {
     /// Another transaction has this nonce, and this one does not pay 10 % more.
     #[error("replacement transaction underpriced")]
     ReplacementUnderpriced,
+    /// Gas has a price, and this one pays none.
+    #[error("transaction underpriced: it offers no fee, and gas is not free")]
+    NoFee,
     /// The pool is full, and this one does not pay more than the cheapest in it.
     #[error("transaction underpriced: the pool is full")]
     Underpriced,

@@ -36,6 +36,10 @@ pub(super) fn check(
     if gas > head.gas_limit {
         return Err(PoolError::ExceedsBlockGasLimit);
     }
+    // Else it would need no money: anybody could fill the pool with what no block can take.
+    if transaction.max_fee_per_gas() == 0 && head.base_fee > 0 {
+        return Err(PoolError::NoFee);
+    }
     let tip = transaction.max_priority_fee_per_gas().unwrap_or_default();
     if tip > transaction.max_fee_per_gas() {
         return Err(PoolError::TipAboveFee);

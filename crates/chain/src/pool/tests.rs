@@ -124,8 +124,11 @@ fn free_transactions_of_accounts_without_money_are_executable_where_gas_is_free(
         assert!(added.is_pending());
     }
     assert_eq!(drain(&pool, 0), [(address(0), 0), (address(0), 1)]);
-    // Where gas has a price they wait for it to vanish.
+    // Should gas have a price some day, they wait for it to vanish; no new ones come in then.
     assert!(drain(&pool, 1).is_empty());
+    let priced = HeadInfo { base_fee: 1, ..HEAD };
+    let text = refusal(&mut pool, transfer(1, 0, 0), &priced, &state);
+    assert!(text.starts_with("transaction underpriced"), "{text}");
     // A replacement has to pay all the same: else one account could replace without end.
     let again = transaction(
         0,

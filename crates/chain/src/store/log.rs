@@ -58,8 +58,8 @@ pub enum LogError {
     /// Bytes that had been durable are not what was written.
     #[error(
         "the log is damaged: {segment} at byte {offset}: {reason}; it is the only copy of the \
-         chain here: restore this file from a backup, or sync into an empty data directory \
-         (nothing was changed)"
+         chain here: restore this file from a backup (but never the newest one of a validator: it \
+         says how it has voted), or sync into an empty data directory (nothing was changed)"
     )]
     Damaged {
         /// The file.

@@ -9,8 +9,9 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 /// The tables of the views. The comment gives key and value; numbers are big-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,10 +153,26 @@ fn table_options(cache: usize) -> KeyspaceCreateOptions {
         .filter_block_partitioning_policy(PartitioningPolicy::new([false, true]))
 }
 
+/// The name of a database that is being deleted.
+fn removed(directory: &Path) -> PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(".removed");
+    directory.with_file_name(name)
+}
+
+fn delete(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl Views {
     /// Opens or creates the database in a directory, with a read cache of so many bytes. A table
     /// keeps the size of its unsorted part with which it was created.
     pub fn open(directory: &Path, cache: usize) -> Result<Self, ViewError> {
+        let gone = removed(directory);
+        delete(&gone).map_err(|error| ViewError(format!("{}: {error}", gone.display())))?;
         let database = Database::builder(directory)
             .cache_size(cache as u64)
             .max_journaling_size(JOURNAL_BYTES)
@@ -169,14 +186,21 @@ impl Views {
         Ok(Self::Directory(Fjall { database, tables }))
     }
 
-    /// Deletes the database in a directory; nothing if there is none.
+    /// Deletes the database in a directory; nothing if there is none. It has another name before the
+    /// first file goes: where the deletion was interrupted, tables that are left would pass for whole
+    /// ones.
     pub fn remove(directory: &Path) -> Result<(), ViewError> {
-        match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(ViewError(format!("{}: {error}", directory.display())))
-            }
-            _ => Ok(()),
+        let failed = |error: io::Error| ViewError(format!("{}: {error}", directory.display()));
+        let gone = removed(directory);
+        delete(&gone).map_err(failed)?;
+        match fs::rename(directory, &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(failed)?,
         }
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = fs::File::open(parent.unwrap_or(Path::new("."))).map_err(failed)?;
+        parent.sync_all().map_err(failed)?;
+        delete(&gone).map_err(failed)
     }
 
     /// The value of a key.
@@ -285,6 +309,16 @@ impl Views {
         Ok(())
     }
 
+    /// Bytes of rows that are not written in order yet, and of rows that are kept for reading.
+    pub fn memory(&self) -> (u64, u64) {
+        match self {
+            Self::Directory(Fjall { database, .. }) => {
+                (database.write_buffer_size(), database.cache_size())
+            }
+            Self::Memory(_) => (0, 0),
+        }
+    }
+
     /// Rows (estimated on disk) of each table.
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
         let rows = |index: usize| match self {
@@ -326,6 +360,28 @@ mod tests {
         views.write(batch).unwrap();
         assert_eq!(views.get(Table::Meta, b"b2").unwrap(), None);
         assert_eq!(views.get(Table::Meta, b"b1").unwrap().unwrap(), b"b1");
+    }
+
+    #[test]
+    fn a_database_whose_deletion_was_interrupted_is_gone() {
+        let name = format!("landfall-views-{}.removal", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let written = |key: &[u8]| {
+            let views = Views::open(&directory, 8 << 20).unwrap();
+            let found = views.get(Table::Meta, key).unwrap().is_some();
+            let mut batch = Batch::default();
+            batch.put(Table::Meta, key, key);
+            views.write(batch).unwrap();
+            found
+        };
+        assert!(!written(b"a") && written(b"a"));
+        // As the deletion leaves it that ends after the new name.
+        fs::rename(&directory, removed(&directory)).unwrap();
+        assert!(!written(b"a"));
+        assert!(!removed(&directory).exists());
+        Views::remove(&directory).unwrap();
+        assert!(!directory.exists() && !removed(&directory).exists());
+        Views::remove(&directory).unwrap();
     }
 
     #[test]

@@ -64,18 +64,24 @@ fn class(width: usize) -> usize {
     CLASSES.iter().position(|room| width <= *room).expect("a branch has at most sixteen children")
 }
 
-/// Slots of the first chunk of a pool. Chunks double up to 1,024 slots, as 64 pools with large
-/// chunks would mostly hold air.
+/// Slots of the first chunk of a pool. Chunks double up to 256 slots: there are 64 pools, and those of
+/// the sixteen shards are full at about the same time.
 const FIRST_CHUNK: usize = 64;
-const GROWING: usize = 4;
+const GROWING: usize = 2;
 const LARGEST_CHUNK: usize = FIRST_CHUNK << GROWING;
 const GROWN: usize = FIRST_CHUNK * ((1 << GROWING) - 1);
+
+fn chunk_slots(chunk: usize) -> usize {
+    FIRST_CHUNK << chunk.min(GROWING)
+}
 
 /// Blocks of `width` entries each.
 #[derive(Default)]
 struct Pool {
     width: usize,
-    chunks: Vec<Box<[Entry]>>,
+    /// Each with the capacity of its slots, and filled as far as they were ever used: what was not
+    /// written takes no memory.
+    chunks: Vec<Vec<Entry>>,
     slots: usize,
     next: usize,
     free: Vec<u32>,
@@ -87,13 +93,18 @@ impl Pool {
             return slot;
         }
         if self.next == self.slots {
-            let slots = FIRST_CHUNK << self.chunks.len().min(GROWING);
-            let empty = Entry { reference: [0; 32], id: UNLOADED };
-            self.chunks.push(vec![empty; slots * self.width].into_boxed_slice());
+            let slots = chunk_slots(self.chunks.len());
+            self.chunks.push(Vec::with_capacity(slots * self.width));
             self.slots += slots;
         }
+        let slot = self.next as u32;
         self.next += 1;
-        (self.next - 1) as u32
+        let (chunk, at) = self.place(slot);
+        let chunk = &mut self.chunks[chunk];
+        if chunk.len() == at {
+            chunk.resize(at + self.width, Entry { reference: [0; 32], id: UNLOADED });
+        }
+        slot
     }
 
     /// The chunk of a slot and the slot's first entry in it.
@@ -125,9 +136,8 @@ impl Pool {
 
     /// Whether its last chunk would not be missed: half of what is left stays free for new blocks.
     fn has_spare_chunk(&self) -> bool {
-        self.chunks.last().is_some_and(|last| {
-            self.slots - last.len() / self.width >= 2 * self.used() + FIRST_CHUNK
-        })
+        let last = self.chunks.len().checked_sub(1);
+        last.is_some_and(|last| self.slots - chunk_slots(last) >= 2 * self.used() + FIRST_CHUNK)
     }
 
     /// Moves the blocks of these places into the first slots, and frees the chunks beyond.
@@ -145,8 +155,8 @@ impl Pool {
         }
         self.next = used as usize;
         while self.has_spare_chunk() {
-            let last = self.chunks.pop().expect("it has a last chunk");
-            self.slots -= last.len() / self.width;
+            self.chunks.pop().expect("it has a last chunk");
+            self.slots -= chunk_slots(self.chunks.len());
         }
     }
 }
@@ -467,7 +477,7 @@ mod tests {
         assert!(pool.has_spare_chunk());
         pool.compact(kept.iter_mut());
         assert!(pool.slots < 2 * 2_000 + LARGEST_CHUNK + FIRST_CHUNK, "{} slots", pool.slots);
-        let chunks = pool.chunks.iter().map(|chunk| chunk.len() / 3);
+        let chunks = pool.chunks.iter().map(|chunk| chunk.capacity() / 3);
         assert_eq!(pool.slots, chunks.sum::<usize>());
         for (block, id) in kept.iter().zip(ids) {
             assert!(pool.get(*block).iter().all(|entry| entry.id == id));

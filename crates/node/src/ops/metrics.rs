@@ -214,6 +214,10 @@ group! {
         free: Gauge = gauge(), "disk_free_bytes", "Bytes that the disk has left for this user.";
         size: Gauge = gauge(), "disk_size_bytes", "Bytes of the whole disk.";
         trie: Gauge = gauge(), "trie_bytes", "Bytes of the state trie's nodes in memory.";
+        unwritten: Gauge = gauge(), "views_unwritten_bytes",
+            "Bytes of rows of the views in memory that are not written in order yet.";
+        cached: Gauge = gauge(), "views_cached_bytes",
+            "Bytes of rows of the views in memory that are kept for reading.";
     }
 }
 
@@ -355,7 +359,9 @@ pub fn reason(error: &PoolError) -> &'static str {
         PoolError::NonceMax | PoolError::NonceTooLow { .. } => "nonce",
         PoolError::Funds { .. } | PoolError::CumulativeFunds { .. } => "funds",
         PoolError::SenderNotEoa(_) => "sender",
-        PoolError::ReplacementUnderpriced | PoolError::Underpriced => "underpriced",
+        PoolError::ReplacementUnderpriced | PoolError::Underpriced | PoolError::NoFee => {
+            "underpriced"
+        }
         PoolError::Full | PoolError::FutureReplacesPending => "full",
         PoolError::AccountLimit { .. } | PoolError::DelegatedLimit { .. } => "limit",
         PoolError::State(_) => "state",

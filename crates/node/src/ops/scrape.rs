@@ -57,6 +57,9 @@ impl Source {
         gauges.views.set_u64(views);
         gauges.views_lag.set_u64(head.number().saturating_sub(views));
         metrics.storage.trie.set_u64(chain.trie_bytes() as u64);
+        let (unwritten, cached) = chain.views_memory();
+        metrics.storage.unwritten.set_u64(unwritten);
+        metrics.storage.cached.set_u64(cached);
     }
 
     fn read_pool(&self, metrics: &Metrics) {

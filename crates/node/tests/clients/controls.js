@@ -68,6 +68,11 @@ const controls = {
     assert.equal(receipt.status, "success");
     assert.equal(receipt.from, account);
     assert.equal(await balance(fresh(13)), 9n);
+    // A contract too: EIP-3607 is about keys.
+    await client.setCode({ address: account, bytecode: deployedBytecode });
+    const sent = await settled(await pay({ account, value: 1n, to: fresh(13) }));
+    assert.equal(sent.status, "success");
+    assert.equal(await balance(fresh(13)), 10n);
     await client.stopImpersonatingAccount({ address: account });
     await assert.rejects(pay({ account }), "it is over");
   },

@@ -36,6 +36,9 @@ const MOST_VALIDATORS: usize = 1_024;
 /// Entries of `epochs`.
 const MOST_EPOCHS: usize = 1_024;
 
+/// Gas of a block. At 8 gas for each byte of a log, more would make records of 256 MiB.
+const MOST_GAS: u64 = 1_000_000_000;
+
 /// Everything that the nodes of a network must agree on beside block 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsensusConfig {
@@ -145,6 +148,14 @@ impl ConsensusConfig {
         }
         if solo {
             return Ok(());
+        }
+        if genesis.gas_limit > MOST_GAS {
+            let given = genesis.gas_limit;
+            let reason = format!(
+                "is {given}; above {MOST_GAS} the receipts of a block may not fit into a record \
+                 of the ledger"
+            );
+            return Err(GenesisError::Invalid { field: "gasLimit".into(), reason });
         }
         if section.flag("impersonation")? == Some(true) {
             let reason = "lets anybody send for anybody: for an engine of one node (solo) only";
@@ -300,6 +311,27 @@ fn committee(
         }
         Err(error) => Err(section.invalid("validators", error.to_string())),
     }
+}
+
+/// Names a genesis file in 32 bytes: all it says but how to reach the validators, for their names,
+/// addresses and node keys may change while the chain goes on.
+pub fn genesis_id(genesis: &Genesis) -> B256 {
+    let hash = |genesis: &Genesis| {
+        keccak256(serde_json::to_vec(genesis).expect("a genesis is JSON with string keys"))
+    };
+    let landfall = genesis.config.extra_fields.get("landfall");
+    if landfall.and_then(|it| it.get("validators")).is_none() {
+        return hash(genesis); // without a copy: it may hold a million accounts
+    }
+    let mut genesis = genesis.clone();
+    let validators = genesis.config.extra_fields.get_mut("landfall");
+    let validators = validators.and_then(|it| it.get_mut("validators")?.as_array_mut());
+    for validator in validators.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for changeable in ["name", "address", "nodeKey"] {
+            validator.remove(changeable);
+        }
+    }
+    hash(&genesis)
 }
 
 #[derive(RlpEncodable)]

@@ -171,6 +171,16 @@ fn what_no_engine_could_run_with_is_refused_by_name() {
 }
 
 #[test]
+fn a_gas_limit_whose_receipts_fit_no_record_is_refused() {
+    let mut file = genesis(&with("pbft", json!({})));
+    file["gasLimit"] = json!("0x3b9aca00");
+    assert!(read(&file).is_ok(), "a billion");
+    file["gasLimit"] = json!("0x3b9aca01");
+    let error = read(&file).unwrap_err().to_string();
+    assert!(error.contains("`gasLimit`: is 1000000001"), "{error}");
+}
+
+#[test]
 fn unknown_keys_are_refused_with_a_suggestion() {
     let error = refused(&with("pbft", json!({ "blockInterval": 20 })));
     let expected = "genesis: field `config.landfall.pbft.blockInterval`: unknown; did you mean \
