@@ -31,6 +31,7 @@ mod test_directory;
 mod up;
 
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Landfall: a durable EVM chain with the standard JSON-RPC
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            // Who does not read it gets the exit code all the same.
+            let _ = writeln!(std::io::stderr(), "error: {failure}");
             ExitCode::from(failure.code)
         }
     }

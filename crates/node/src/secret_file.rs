@@ -73,6 +73,13 @@ pub fn make_directory(path: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::refused(format!("cannot make {}: {error}", path.display())))
 }
 
+/// Whether files can be made in a directory.
+pub fn check_writable(directory: &Path) -> std::io::Result<()> {
+    let probe = directory.join(format!(".landfall-probe-{}", process::id()));
+    let written = OpenOptions::new().write(true).create_new(true).open(&probe);
+    written.and_then(|_| fs::remove_file(&probe))
+}
+
 /// Reads a file of text of at most `most` bytes, in memory that is erased.
 pub fn read(path: &Path, most: usize) -> Result<Zeroizing<String>, Failure> {
     let refused = |what: String| Failure::refused(format!("{}: {what}", path.display()));

@@ -113,6 +113,23 @@ fn files_that_fit_together_pass_and_those_that_do_not_are_named() {
     home.expect_error(&["--keys-password-file", "wrong"], "keystore: wrong password");
     home.write("file", "");
     home.expect_error(&["--datadir", "file/chain"], "error    datadir (--datadir): cannot write");
+    let note = |genesis: &str| {
+        let records = "22".repeat(32);
+        format!(
+            r#"{{"genesis":"{genesis}","epoch":0,"records":"0x{records}","directory":"/srv/a"}}"#
+        )
+    };
+    home.write("alpha/validator.json.voting", &note(&format!("0x{}", "11".repeat(32))));
+    home.expect_error(&[], "this key votes on the chain 0x1111");
+    home.write("alpha/validator.json.voting", "");
+    home.expect_error(&[], "it says from where the key has voted");
+    let (_, shown) = home.landfall(&["genesis", "show", "genesis.json"], "LANDFALL_LOG_FORMAT");
+    let hash = shown.split_whitespace().find(|word| word.starts_with("0x") && word.len() == 66);
+    home.write("alpha/validator.json.voting", &note(hash.expect("the hash of block 0")));
+    let (good, output) = home.check(&[]);
+    assert!(good && output.contains("warning  keys.validator"), "{output}");
+    assert!(output.contains("has voted in epoch 0 from /srv/a"), "{output}");
+    std::fs::remove_file(home.path("alpha/validator.json.voting")).unwrap();
     home.genesis("other.json", &["beta"]);
     home.expect_error(&["--genesis", "other.json"], "is no validator of the genesis");
 

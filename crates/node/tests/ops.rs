@@ -172,10 +172,10 @@ fn doctor_finds_a_development_chain_healthy_and_a_dead_node_dead() {
     assert_eq!(json["findings"][0]["about"], dead);
     assert_eq!(json["nodes"][0]["answered"]["status"]["engine"], "solo");
     let nobody = landfall(&["doctor", "--rpc", &dead]);
-    assert_eq!(nobody.status.code(), Some(2));
+    assert_eq!(nobody.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&nobody.stdout).contains("does not answer"));
     let uneven = landfall(&["doctor", "--rpc", &url, "--rpc", &dead, "--ops", &ops]);
-    assert_eq!(uneven.status.code(), Some(1));
+    assert_eq!(uneven.status.code(), Some(2));
 }
 
 #[test]

@@ -143,6 +143,27 @@ fn a_network_comes_up_finalises_a_transaction_ends_and_goes_on() {
 }
 
 #[test]
+fn a_network_that_cannot_be_leaves_nothing_and_a_part_of_one_is_named() {
+    let directory = Directory::new("up-refused");
+    let path = directory.join("net").display().to_string();
+    let refused = |flags: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_landfall"))
+            .args(["up", "--datadir", &path])
+            .args(flags)
+            .output()
+            .expect("the binary starts");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = refused(&["--consensus", "pow", "--empty-blocks"]);
+    assert!(said.contains("empty"), "{said}");
+    assert!(!directory.join("net/node-1").exists(), "{said}");
+    std::fs::create_dir_all(directory.join("net/node-1")).expect("it is ours");
+    let said = refused(&[]);
+    assert!(said.contains("holds a part of a network"), "{said}");
+}
+
+#[test]
 fn proof_of_work_makes_blocks_and_calls_none_of_them_final_too_early() {
     let directory = Directory::new("up-pow");
     let path = directory.join("net").display().to_string();
@@ -257,7 +278,7 @@ fn a_node_whose_final_blocks_are_outweighed_stays_and_says_why() {
         assert!(start.elapsed() < PATIENCE, "it does not halt: {status}");
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert!(why.contains("landfall db reorg --to"), "{why}");
+    assert!(why.contains("landfall db reorg --datadir"), "{why}");
     assert_eq!((lighter.health("/livez"), lighter.health("/readyz")), (200, 503));
     let transfer = json!([{"from": FIRST, "to": SECOND, "value": "0x7"}]);
     let refused = lighter.ask("eth_sendTransaction", transfer).expect("it answers");

@@ -169,10 +169,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let keys = keys::keys(&keyring);
     let place = DataDirectory::new(args.datadir.as_deref());
     let chain = open(args, &keys, place.path())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::refused(format!("cannot start threads: {error}")))?;
+    let runtime = super::runtime()?;
     let ended = runtime.block_on(serve(args, &mnemonic, keyring, chain, (&place, &log)));
     // Requests that still wait must not hold the process.
     runtime.shutdown_background();

@@ -5,10 +5,12 @@ use crate::failure::Failure;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 
+/// The exit code of a command line that is not understood, as clap has it.
+const USAGE: u8 = 2;
 /// The exit code if something is to be done.
 const TROUBLE: u8 = 1;
 /// The exit code if no node answered.
-const SILENCE: u8 = 2;
+const SILENCE: u8 = 3;
 
 /// Says why a chain does or does not move, and what to do: ask as many of its nodes as you can
 #[derive(Debug, clap::Args)]
@@ -25,11 +27,11 @@ pub struct Args {
     json: bool,
 }
 
-/// Asks, judges, prints; the exit code is 0 if all is well, 1 if there is trouble, 2 if no node
+/// Asks, judges, prints; the exit code is 0 if all is well, 1 if there is trouble, 3 if no node
 /// answered.
 pub fn run(args: &Args) -> Result<(), Failure> {
     if !args.ops.is_empty() && args.ops.len() != args.rpc.len() {
-        return Err(Failure::refused("give as many --ops as --rpc, in the same order"));
+        return Err(Failure::with_code(USAGE, "give as many --ops as --rpc, in the same order"));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -5,7 +5,7 @@ use super::progress;
 use crate::failure::Failure;
 use landfall_chain::{Chain, ChainOptions, Place};
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 
 /// Writes the canonical blocks as Ethereum's RLP, for `landfall import` or `geth import`
@@ -39,7 +39,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         )));
     }
     let cannot = |error| Failure::refused(format!("cannot write {}: {error}", args.file.display()));
-    let file = File::create_new(&args.file).map_err(cannot)?;
+    if args.file.exists() {
+        return Err(cannot(ErrorKind::AlreadyExists.into()));
+    }
+    // Under another name until it is whole: a part would import without a word.
+    let mut part = args.file.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let file = File::create(&part).map_err(cannot)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let bar = progress::blocks((to + 1).saturating_sub(args.from), "exporting");
     for number in args.from..=to {
@@ -50,6 +57,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     out.flush().map_err(cannot)?;
     out.get_ref().sync_all().map_err(cannot)?;
+    std::fs::rename(&part, &args.file).map_err(cannot)?;
     bar.finish_and_clear();
     println!("wrote blocks {} to {to} to {}", args.from, args.file.display());
     Ok(())

@@ -39,7 +39,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             let file = args.file.display();
             Failure::refused(format!("{file}, byte {offset}: {what}; {count} blocks imported"))
         };
-        let block = Block::decode_ethereum(&mut rest).map_err(|error| at(error.to_string()))?;
+        let block = match Block::decode_ethereum(&mut rest) {
+            Ok(block) => block,
+            Err(error) => {
+                adopt(&mut chain, last.take())?;
+                return Err(at(error.to_string()));
+            }
+        };
         let number = block.number();
         if number == chain.reader().head().finalized.0 && block.hash() == hash_at(&chain, number)? {
             continue; // geth's own exports begin with block 0

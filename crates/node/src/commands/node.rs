@@ -44,10 +44,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let config = NodeConfig::load(&args.flags).map_err(Failure::refused)?;
     let log = logging::init(config.log.format, &config.log.level.to_string())?;
     let plan = Plan::read(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::refused(format!("cannot start threads: {error}")))?;
+    let runtime = super::runtime()?;
     let ended = runtime.block_on(serve(&config, plan, &log, args.stop_with_stdin));
     // Requests that still wait must not hold the process.
     runtime.shutdown_background();
@@ -246,8 +243,8 @@ async fn serve(
         }
     };
     announce(&member, &consensus, chain_id, key, &directory);
-    println!("ops         {}", ops.address);
-    println!("Listening on {address}");
+    super::say(format_args!("ops         {}", ops.address));
+    super::say(format_args!("Listening on {address}"));
     let told = async {
         tokio::select! {
             () = signalled() => {}
@@ -301,13 +298,21 @@ fn announce(
     let view = member.observer.view();
     let head = member.reader.head();
     let genesis: B256 = member.reader.genesis_hash();
-    println!("landfall {}", env!("CARGO_PKG_VERSION"));
-    println!("chain       {chain_id}, genesis {genesis}");
-    println!("engine      {}, schedule {}", view.epoch.kind().name(), consensus.schedule_id());
+    super::say(format_args!("landfall {}", env!("CARGO_PKG_VERSION")));
+    super::say(format_args!("chain       {chain_id}, genesis {genesis}"));
+    super::say(format_args!(
+        "engine      {}, schedule {}",
+        view.epoch.kind().name(),
+        consensus.schedule_id()
+    ));
     match member.observer.silent() {
-        None => println!("validator   {}", view.me),
-        Some(why) => println!("follows     {why}"),
+        None => super::say(format_args!("validator   {}", view.me)),
+        Some(why) => super::say(format_args!("follows     {why}")),
     }
-    println!("peers       {key}@{}", member.network.listening());
-    println!("ledger      {} (newest block {})", directory.display(), head.number());
+    super::say(format_args!("peers       {key}@{}", member.network.listening()));
+    super::say(format_args!(
+        "ledger      {} (newest block {})",
+        directory.display(),
+        head.number()
+    ));
 }

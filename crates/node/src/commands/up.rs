@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         layout.create(&wish)?;
     }
     if args.prepare {
-        println!("{}: {} nodes", place.path.display(), layout.count());
+        super::say(format_args!("{}: {} nodes", place.path.display(), layout.count()));
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -263,17 +263,22 @@ async fn until_all_answer(nodes: &mut [Node]) -> Result<(), Failure> {
 
 fn announce(nodes: &[Node], place: &Directory) -> Result<(), Failure> {
     let keyring = keys::keyring(keys::TEST_MNEMONIC, keys::DERIVATION_PATH, 10)?;
-    println!("Accounts with 10000 ether each, unlocked on every node:");
+    super::say("Accounts with 10000 ether each, unlocked on every node:");
     for (index, key) in keys::keys(&keyring).iter().enumerate() {
-        println!("({index}) {} {}", key.address, key.secret);
+        super::say(format_args!("({index}) {} {}", key.address, key.secret));
     }
-    println!("Mnemonic:   {}", keys::TEST_MNEMONIC);
-    println!("Chain id:   {}", crate::genesis::CHAIN_ID);
-    println!("Directory:  {}", place.describe());
+    super::say(format_args!("Mnemonic:   {}", keys::TEST_MNEMONIC));
+    super::say(format_args!("Chain id:   {}", crate::genesis::CHAIN_ID));
+    super::say(format_args!("Directory:  {}", place.describe()));
     for node in nodes {
-        println!("{:<10}  {}  (process {})", node.name, node.url, node.process.pid());
+        super::say(format_args!(
+            "{:<10}  {}  (process {})",
+            node.name,
+            node.url,
+            node.process.pid()
+        ));
     }
-    println!("Ready. Ctrl-C stops all of them.\n");
+    super::say("Ready. Ctrl-C stops all of them.\n");
     Ok(())
 }
 

@@ -3,17 +3,17 @@
 
 use super::settings::{SETTINGS, Setting};
 use super::{FILE_VARIABLE, NodeConfig};
-use crate::commands::genesis::consensus_config;
+use crate::commands::genesis::{consensus_config, genesis_hash};
 use crate::commands::import::read_genesis;
 use crate::failure::Failure;
 use crate::key_files::{node_key, read_keystore, read_node_key};
+use crate::member::voting::{self, Note};
 use crate::password;
-use crate::secret_file::others_may_read;
+use crate::secret_file::{check_writable, others_may_read};
 use alloy_genesis::Genesis;
 use alloy_primitives::Address;
 use landfall_types::{ConsensusConfig, Kind, NodeKey, Validator, did_you_mean};
 use std::fmt;
-use std::fs::OpenOptions;
 use std::path::Path;
 
 /// How bad a finding is.
@@ -52,11 +52,12 @@ impl fmt::Display for Finding {
 /// Looks at everything that the configuration names.
 pub fn check(config: &NodeConfig) -> Vec<Finding> {
     let mut checker = Checker { config, findings: Vec::new() };
-    let consensus = checker.genesis();
+    let chain = checker.genesis();
     let voter = checker.voting_key();
     let node = checker.node_key();
-    if let Some(consensus) = &consensus {
+    if let Some((genesis, consensus)) = &chain {
         checker.identity(consensus, voter, node);
+        checker.note(genesis);
     }
     if let Some(node) = node {
         checker.peers(node);
@@ -85,7 +86,7 @@ impl Checker<'_> {
         result.map_err(|failure| self.find(Level::Error, key, failure)).ok()
     }
 
-    fn genesis(&mut self) -> Option<ConsensusConfig> {
+    fn genesis(&mut self) -> Option<(Genesis, ConsensusConfig)> {
         let path = &self.config.node.genesis;
         let genesis = self.take("genesis", read_genesis(path))?;
         let consensus = self.take("genesis", consensus_config(&genesis, path))?;
@@ -110,7 +111,7 @@ impl Checker<'_> {
             consensus.schedule_id()
         );
         self.find(Level::Good, "genesis", message);
-        Some(consensus)
+        Some((genesis, consensus))
     }
 
     /// Whose votes this node signs, as far as its files tell.
@@ -144,6 +145,24 @@ impl Checker<'_> {
         let who = named.map_or_else(|| "somebody".to_owned(), |id| id.to_string());
         self.find(Level::Good, "keys.validator", format!("{}: {who}, {how}", path.display()));
         named
+    }
+
+    /// What lies beside the voting key: from where it has voted.
+    fn note(&mut self, genesis: &Genesis) {
+        let Some(key) = &self.config.keys.validator else { return };
+        if let Err(why) = voting::check_writable(key) {
+            self.find(Level::Error, "keys.validator", why);
+        }
+        let here = voting::stored_identity(&self.config.node.datadir).map_err(Failure::refused);
+        let Some(here) = self.take("datadir", here) else { return };
+        let note = self.take("keys.validator", Note::beside(key).map_err(Failure::refused));
+        let Some(Some(note)) = note else { return };
+        let Some(hash) = self.take("genesis", genesis_hash(genesis)) else { return };
+        // It may have been noted in an epoch that is over: that is for the node to see.
+        let level = if note.genesis == hash { Level::Warning } else { Level::Error };
+        if let Err(why) = note.allows(hash, here.unwrap_or_default(), note.epoch) {
+            self.find(level, "keys.validator", why);
+        }
     }
 
     fn node_key(&mut self) -> Option<NodeKey> {
@@ -236,9 +255,7 @@ impl Checker<'_> {
         let existing = directory.ancestors().find(|path| path.exists());
         // A relative path's last ancestor is empty: the working directory.
         let existing = existing.unwrap_or(Path::new("."));
-        let probe = existing.join(format!(".landfall-probe-{}", std::process::id()));
-        let written = OpenOptions::new().write(true).create_new(true).open(&probe);
-        match written.and_then(|_| std::fs::remove_file(&probe)) {
+        match check_writable(existing) {
             Ok(()) if existing == directory.as_path() => {
                 self.find(Level::Good, "datadir", format!("{}: writable", directory.display()));
             }

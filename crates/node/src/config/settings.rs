@@ -1,11 +1,13 @@
 //! Every setting, once: its name, type, default and meaning. Flag and variable follow from the name.
 
 use super::sources::Values;
-use super::value::{ExtraData, HostPort, LogFormat, LogLevel, Peer, Raw, SettingValue};
+use super::value::{
+    AdminAccess, ExtraData, HostPort, LogFormat, LogLevel, Peer, Raw, SettingValue,
+};
 use alloy_primitives::Address;
 use landfall_chain::Caches;
 use landfall_chain::pool::PoolLimits;
-use landfall_rpc::RpcConfig;
+use landfall_rpc::{Admin, RpcConfig};
 use landfall_types::NodeKey;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -135,13 +137,15 @@ settings! {
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8_545)),
         /// Whether web pages of any origin may call
         cross_origin: bool = RpcConfig::default().cross_origin,
+        /// Where admin_* can be called: off, loopback (if rpc.listen is an address of this machine), on
+        admin: AdminAccess = AdminAccess::Loopback,
         /// Bytes of a request
         max_request_bytes: u32 = RpcConfig::default().max_request_bytes,
         /// Bytes of a response; of a batch, of all its responses
         max_response_bytes: u32 = RpcConfig::default().max_response_bytes,
         /// Requests in a batch
         max_batch: usize = RpcConfig::default().max_batch,
-        /// HTTP requests under way and open WebSockets
+        /// Connections of clients; the HTTP one that was idle for longest makes room
         max_connections: u32 = RpcConfig::default().max_connections,
         /// Subscriptions of a WebSocket connection
         max_subscriptions: u32 = RpcConfig::default().max_subscriptions,
@@ -223,6 +227,11 @@ impl RpcSettings {
     pub fn limits(&self) -> RpcConfig {
         RpcConfig {
             cross_origin: self.cross_origin,
+            admin: match self.admin {
+                AdminAccess::Off => Admin::Off,
+                AdminAccess::Loopback => Admin::Loopback,
+                AdminAccess::On => Admin::On,
+            },
             max_request_bytes: self.max_request_bytes,
             max_response_bytes: self.max_response_bytes,
             max_batch: self.max_batch,

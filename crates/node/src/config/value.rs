@@ -171,7 +171,7 @@ macro_rules! texts {
     )+};
 }
 
-texts!(String, Address, NodeKey, HostPort, Peer, LogLevel, LogFormat, ExtraData);
+texts!(String, Address, NodeKey, HostPort, Peer, AdminAccess, LogLevel, LogFormat, ExtraData);
 
 /// `host:port`, where a node can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -286,6 +286,16 @@ words! {
         Trace = "trace",
     }
 
+    /// Where `admin_*` can be called.
+    AdminAccess {
+        /// Nowhere.
+        Off = "off",
+        /// If the RPC listens on an address of this machine.
+        Loopback = "loopback",
+        /// By whoever reaches the RPC.
+        On = "on",
+    }
+
     /// How a line of the log looks.
     LogFormat {
         /// For people.
@@ -354,6 +364,7 @@ mod tests {
         again::<Duration>("90s");
         again::<HostPort>("node.example:30303");
         again::<Peer>(&format!("{KEY}@10.0.0.1:30303"));
+        again::<AdminAccess>("off");
         again::<LogLevel>("warn");
         again::<LogFormat>("json");
         for extra in ["", "landfall \"1\"", "0x00ff", "0x307831"] {

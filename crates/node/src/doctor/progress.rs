@@ -67,7 +67,7 @@ fn missing(
         return Finding::trouble(
             NETWORK,
             format!("validator {who} answers at {at}, and does not vote: {why}"),
-            "docs/operating.md tells how a validator comes back whose records are lost or in doubt",
+            "docs/operating.md tells what becomes of a validator whose records are lost or in doubt",
         );
     }
     if told.iter().all(|(_, member, _)| member.state == "notVoting") {

@@ -18,7 +18,7 @@ mod receiving;
 mod spread;
 #[cfg(test)]
 mod tests;
-mod voting;
+pub(crate) mod voting;
 mod workers;
 
 pub use node_door::MemberDoor;
@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use voting::{Note, NotingSigner};
+use voting::{Note, Notebook, NotingSigner};
 use workers::Workers;
 
 /// How long the peers are waited for at the end.
@@ -229,13 +229,14 @@ fn signer(setup: &Setup, genesis: B256, epoch: u64) -> Result<Speaker, Failure> 
     let threads = setup.mining_threads.max(1);
     let mut votes = Err("no voting key was given: this node follows".to_owned());
     if let Some(Voter { secret, file }) = &setup.voter {
+        let notebook = Notebook::open(file).map_err(Failure::refused)?;
         let noted = Note::beside(file).map_err(Failure::refused)?;
         let records = voting::identity(&setup.directory).map_err(Failure::refused)?;
         votes = noted.as_ref().map_or(Ok(()), |it| it.allows(genesis, records, epoch));
         if votes.is_ok() {
             let next = Note { genesis, epoch, records, directory: absolute(&setup.directory) };
             let key = KeySigner::new(secret).map_err(Failure::refused)?;
-            let signer = NotingSigner::new(key, file, noted, next);
+            let signer = NotingSigner::new(key, notebook, noted, next);
             return Ok((Arc::new(Mining { signer, threads }), votes));
         }
     }

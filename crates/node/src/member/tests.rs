@@ -106,12 +106,14 @@ impl Network {
             hello,
             limits: Limits::default(),
         };
+        let key_file = directory.join("validator.json");
+        std::fs::write(&key_file, "{}").unwrap();
         let setup = Setup {
             chain,
             directory: directory.join("data"),
             schedule: schedule(),
             names: BTreeMap::new(),
-            voter: Some(Voter { secret: secret(number), file: directory.join("validator.json") }),
+            voter: Some(Voter { secret: secret(number), file: key_file }),
             node_secret: node_secret(number),
             network,
             mining_threads: 0,

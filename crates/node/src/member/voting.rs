@@ -8,12 +8,14 @@
 //!
 //! What this does not see: a data directory that was put back to an older copy of itself.
 
+use crate::secret_file;
 use alloy_primitives::B256;
 use landfall_replica::{KeySigner, Refused, Signer};
 use landfall_types::{NodeId, Signature, Vote};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -52,9 +54,8 @@ impl Note {
         Err(format!(
             "this key has voted in epoch {} from {directory}, and the records of those votes are \
              not here: voting without them could contradict them. Start the node on that \
-             directory, or let the others take this validator out of the committee and join again \
-             with another key (`landfall keys new`). Until then this node follows and does not \
-             vote",
+             directory. If it is lost, so is this validator's vote in this epoch: the node follows \
+             and does not vote",
             self.epoch
         ))
     }
@@ -84,25 +85,69 @@ impl Note {
 }
 
 fn path_beside(key: &Path) -> PathBuf {
-    let mut name = key.file_name().unwrap_or_default().to_owned();
-    name.push(".voting");
-    key.with_file_name(name)
+    name_beside(key, ".voting")
+}
+
+fn name_beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// The right to note from where a key votes. No other process of this machine has it.
+pub struct Notebook {
+    path: PathBuf,
+    /// Locked as long as this is.
+    _key: File,
+}
+
+impl Notebook {
+    /// Of the key in a file.
+    ///
+    /// # Errors
+    /// If another process has it, or if no note could be written beside the key.
+    pub fn open(key: &Path) -> Result<Self, String> {
+        let path = path_beside(key);
+        let file = File::open(key).map_err(|error| format!("{}: {error}", key.display()))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => format!(
+                "another process votes with the key {}: stop it, or give each node a key of its own",
+                key.display()
+            ),
+            TryLockError::Error(error) => format!("cannot lock {}: {error}", key.display()),
+        })?;
+        check_writable(key)?;
+        Ok(Self { path, _key: file })
+    }
+}
+
+/// Whether a note could be written beside a key.
+///
+/// # Errors
+/// Why not.
+pub fn check_writable(key: &Path) -> Result<(), String> {
+    let directory = directory_of(key);
+    secret_file::check_writable(directory).map_err(|error| {
+        format!(
+            "cannot write to {}: {error}; a node notes beside its key from where it votes",
+            directory.display()
+        )
+    })
 }
 
 /// A key in this process that notes from where it votes.
 pub struct NotingSigner {
     signer: KeySigner,
-    path: PathBuf,
+    notebook: Notebook,
     /// What the next note says, but for its epoch.
     next: Note,
     noted: Mutex<Option<Note>>,
 }
 
 impl NotingSigner {
-    /// The key of the file `key` on the chain and the records that `next` names; `noted` is what
-    /// lies beside it.
-    pub fn new(signer: KeySigner, key: &Path, noted: Option<Note>, next: Note) -> Self {
-        Self { signer, path: path_beside(key), next, noted: Mutex::new(noted) }
+    /// A key on the chain and the records that `next` names; `noted` is what lies beside it.
+    pub fn new(signer: KeySigner, notebook: Notebook, noted: Option<Note>, next: Note) -> Self {
+        Self { signer, notebook, next, noted: Mutex::new(noted) }
     }
 
     /// Notes an epoch durably, unless that was done.
@@ -114,7 +159,10 @@ impl NotingSigner {
         if noted.as_ref() == Some(&newest) {
             return Ok(());
         }
-        write_durably(&self.path, &serde_json::to_vec_pretty(&newest).expect("a note is JSON"))?;
+        write_durably(
+            &self.notebook.path,
+            &serde_json::to_vec_pretty(&newest).expect("a note is JSON"),
+        )?;
         *noted = Some(newest);
         Ok(())
     }
@@ -127,7 +175,10 @@ impl Signer for NotingSigner {
 
     fn sign(&self, vote: &Vote, chain: B256) -> Result<Signature, Refused> {
         self.note(vote.position.epoch).map_err(|error| {
-            Refused::Unavailable(format!("cannot note at {}: {error}", self.path.display()))
+            Refused::Unavailable(format!(
+                "cannot note at {}: {error}",
+                self.notebook.path.display()
+            ))
         })?;
         self.signer.sign(vote, chain)
     }
@@ -139,15 +190,17 @@ impl Signer for NotingSigner {
 
 /// Replaces a file: after a crash it holds the old content or the new one.
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
+    let new = name_beside(path, ".new");
     let mut file = File::create(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn directory_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    parent.unwrap_or(Path::new("."))
 }
 
 /// The identity of a data directory: random, made once, gone with the directory.
@@ -155,20 +208,35 @@ fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// If it cannot be read or made; the message names the file.
 pub fn identity(directory: &Path) -> Result<B256, String> {
-    let path = directory.join("identity");
-    let failed = |why: String| format!("{}: {why}", path.display());
+    if let Some(identity) = stored_identity(directory)? {
+        return Ok(identity);
+    }
+    let path = directory.join(IDENTITY);
+    let failed = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
+    let identity = B256::from(bytes);
+    fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+    write_durably(&path, format!("{identity}\n").as_bytes()).map_err(|error| failed(&error))?;
+    Ok(identity)
+}
+
+/// The name of the file with the identity.
+const IDENTITY: &str = "identity";
+
+/// The identity that a data directory has, if it has one.
+///
+/// # Errors
+/// If it cannot be read; the message names the file.
+pub fn stored_identity(directory: &Path) -> Result<Option<B256>, String> {
+    let path = directory.join(IDENTITY);
     match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map_err(|_| failed("it holds no identity".into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes).map_err(|error| failed(error.to_string()))?;
-            let identity = B256::from(bytes);
-            fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
-            write_durably(&path, format!("{identity}\n").as_bytes())
-                .map_err(|error| failed(error.to_string()))?;
-            Ok(identity)
-        }
-        Err(error) => Err(failed(error.to_string())),
+        Ok(text) => match text.trim().parse() {
+            Ok(identity) => Ok(Some(identity)),
+            Err(_) => Err(format!("{}: it holds no identity", path.display())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
 
@@ -198,6 +266,33 @@ mod tests {
         path
     }
 
+    fn key_file(place: &Path) -> PathBuf {
+        let key = place.join("validator.json");
+        fs::write(&key, "{}").unwrap();
+        key
+    }
+
+    fn signer(key: &Path) -> NotingSigner {
+        let notebook = Notebook::open(key).unwrap();
+        NotingSigner::new(KeySigner::new(&[9; 32]).unwrap(), notebook, None, note(HERE, 0))
+    }
+
+    #[test]
+    fn a_key_votes_in_one_process_and_where_it_can_note_that() {
+        let place = directory("lock");
+        let key = key_file(&place);
+        let first = signer(&key);
+        let why = Notebook::open(&key).err().expect("it is taken");
+        assert!(why.contains("another process votes with the key"), "{why}");
+        drop(first);
+        drop(Notebook::open(&key).unwrap());
+        // As in a directory that cannot be written: the name of the probe is taken.
+        fs::create_dir(place.join(format!(".landfall-probe-{}", std::process::id()))).unwrap();
+        let why = Notebook::open(&key).err().expect("no note could be written");
+        assert!(why.contains("notes beside its key"), "{why}");
+        fs::remove_dir_all(&place).unwrap();
+    }
+
     #[test]
     fn other_records_vote_in_a_later_epoch_only_and_another_chain_never() {
         let noted = note(HERE, 4);
@@ -213,10 +308,9 @@ mod tests {
     #[test]
     fn the_note_is_on_disk_before_the_first_signature_of_an_epoch() {
         let place = directory("note");
-        let key = place.join("validator.json");
+        let key = key_file(&place);
         assert_eq!(Note::beside(&key), Ok(None));
-        let signer = KeySigner::new(&[9; 32]).unwrap();
-        let signer = NotingSigner::new(signer, &key, None, note(HERE, 0));
+        let signer = signer(&key);
         signer.sign(&vote(3, 0), CHAIN).unwrap();
         assert_eq!(Note::beside(&key), Ok(Some(note(HERE, 3))));
         signer.sign(&vote(7, 0), CHAIN).unwrap();
@@ -228,9 +322,7 @@ mod tests {
     #[test]
     fn nothing_is_signed_while_the_note_cannot_be_written() {
         let place = directory("full");
-        let key = place.join("validator.json");
-        let signer = KeySigner::new(&[9; 32]).unwrap();
-        let signer = NotingSigner::new(signer, &key, None, note(HERE, 0));
+        let signer = signer(&key_file(&place));
         fs::remove_dir_all(&place).unwrap();
         let refused = signer.sign(&vote(3, 0), CHAIN).unwrap_err();
         assert!(matches!(refused, Refused::Unavailable(_)), "{refused}");

@@ -91,41 +91,60 @@ impl Layout {
         (1..u16::MAX).take_while(exists).count() as u16
     }
 
-    /// Makes a network.
+    /// Makes a network. A wish that no network can meet leaves nothing behind.
     pub fn create(&self, wish: &Wish) -> Result<(), Failure> {
-        make_directory(&self.0)?;
-        let mut validators = Vec::new();
-        for number in 1..=wish.validators {
-            validators.push(self.make_keys(number, wish)?);
+        if self.node(1).exists() {
+            let place = self.0.display();
+            return Err(Failure::refused(format!(
+                "{place} holds a part of a network: making it was interrupted. Remove {place}, or \
+                 choose another place"
+            )));
         }
-        let accounts = keys::keyring(keys::TEST_MNEMONIC, keys::DERIVATION_PATH, ACCOUNTS)?;
-        let balance = U256::from(ETHER) * U256::from(crate::genesis::WEI_PER_ETHER);
-        let funded = keys::keys(&accounts).iter().map(|key| (key.address, balance)).collect();
-        let usual = Recipe::of(wish.consensus);
-        let first_difficulty = match wish.consensus {
-            Consensus::Pow => first_difficulty(wish),
-            Consensus::Pbft | Consensus::Raft => usual.first_difficulty,
-        };
-        let recipe = Recipe {
-            chain_id: Some(crate::genesis::CHAIN_ID),
-            allocations: funded,
-            block_interval: wish.block_time,
-            empty_blocks: wish.empty_blocks,
-            free_gas: wish.free_gas,
-            first_difficulty,
-            ..usual
-        };
-        for number in 1..=wish.validators {
+        let members: Vec<_> = (1..=wish.validators)
+            .map(|number| Keys::new(number, wish))
+            .collect::<Result<_, _>>()?;
+        let genesis = recipe(wish)?
+            .assemble(&members.iter().map(|it| it.validator.clone()).collect::<Vec<_>>())?;
+        make_directory(&self.0)?;
+        for (number, keys) in (1..).zip(&members) {
+            keys.write(&self.node(number).join("keys"))?;
             let path = self.config(number);
             write_new(&path, configuration(number, wish).as_bytes(), Readers::Anybody)?;
         }
         // Last: a directory with a genesis holds a whole network.
-        let genesis = recipe.assemble(&validators)?;
         let text = serde_json::to_string_pretty(&genesis).expect("a genesis is JSON") + "\n";
         write_new(&self.genesis(), text.as_bytes(), Readers::Anybody)
     }
+}
 
-    fn make_keys(&self, number: u16, wish: &Wish) -> Result<Validator, Failure> {
+/// What the genesis is made from, beside the validators.
+fn recipe(wish: &Wish) -> Result<Recipe, Failure> {
+    let accounts = keys::keyring(keys::TEST_MNEMONIC, keys::DERIVATION_PATH, ACCOUNTS)?;
+    let balance = U256::from(ETHER) * U256::from(crate::genesis::WEI_PER_ETHER);
+    let usual = Recipe::of(wish.consensus);
+    Ok(Recipe {
+        chain_id: Some(crate::genesis::CHAIN_ID),
+        allocations: keys::keys(&accounts).iter().map(|key| (key.address, balance)).collect(),
+        block_interval: wish.block_time,
+        empty_blocks: wish.empty_blocks,
+        free_gas: wish.free_gas,
+        first_difficulty: match wish.consensus {
+            Consensus::Pow => first_difficulty(wish),
+            Consensus::Pbft | Consensus::Raft => usual.first_difficulty,
+        },
+        ..usual
+    })
+}
+
+/// The keys of a node.
+struct Keys {
+    voting: Signer,
+    node: Signer,
+    validator: Validator,
+}
+
+impl Keys {
+    fn new(number: u16, wish: &Wish) -> Result<Self, Failure> {
         let key = || Signer::random().map_err(Failure::refused);
         let (voting, node) = (key()?, key()?);
         let validator = Validator {
@@ -135,11 +154,14 @@ impl Layout {
             address: Some(format!("127.0.0.1:{}", wish.p2p_port + number - 1)),
             name: Some(format!("node-{number}")),
         };
-        let directory = self.node(number);
-        let files = KeyDirectory::new(&directory.join("keys"));
-        files.create(&voting, &node, (PASSWORD, ScryptCost::LIGHT), &validator)?;
-        write_new(&directory.join("keys/password"), PASSWORD.as_bytes(), Readers::Owner)?;
-        Ok(validator)
+        Ok(Self { voting, node, validator })
+    }
+
+    fn write(&self, directory: &Path) -> Result<(), Failure> {
+        let Self { voting, node, validator } = self;
+        let files = KeyDirectory::new(directory);
+        files.create(voting, node, (PASSWORD, ScryptCost::LIGHT), validator)?;
+        write_new(&directory.join("password"), PASSWORD.as_bytes(), Readers::Owner)
     }
 }
 
