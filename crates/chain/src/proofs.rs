@@ -132,11 +132,12 @@ fn prove_past(
         let Some((base, number, version)) = oldest_version(shared, &shared.trie.lock()) else {
             return Err(StateError("the trie holds no version of the tree".into()).into());
         };
-        let updates = undo(shared, view, &base, number)?;
+        let gathered = undo(shared, view, &base, number);
         let root = root_of(shared, view.number)?;
         let mut trie = shared.trie.lock();
-        // Else a flush has let go of it meanwhile.
+        // Else a flush has let go of it meanwhile, and what was gathered may be of both sides of it.
         if trie.holds(&version) {
+            let updates = gathered?;
             return prove_undone(&mut trie, root, (&base, version, &updates), (key, slots));
         }
     }
@@ -209,8 +210,11 @@ fn undo(
             if change.wiped || change.account.after.is_none() {
                 wiped.insert(account_key(&address));
             }
-            count += 1 + change.storage.len();
-            touched.entry(address).or_default().extend(change.storage.keys());
+            let slots = touched.entry(address).or_insert_with(|| {
+                count += 1;
+                Default::default()
+            });
+            count += change.storage.keys().filter(|slot| slots.insert(**slot)).count();
         }
         if count > MOST_UNDONE {
             return Err(ProofError::TooOld { oldest: changed });
@@ -224,6 +228,9 @@ fn undo(
         if wiped.contains(&key) {
             // Everything that the account ever held may differ.
             slots.extend(history_slots(shared, &key)?);
+            if slots.len() > MOST_UNDONE {
+                return Err(ProofError::TooOld { oldest: number });
+            }
         }
         slots.sort_unstable();
         slots.dedup();

@@ -76,8 +76,12 @@ pub fn make_directory(path: &Path) -> Result<(), Failure> {
 /// Whether files can be made in a directory.
 pub fn check_writable(directory: &Path) -> std::io::Result<()> {
     let probe = directory.join(format!(".landfall-probe-{}", process::id()));
-    let written = OpenOptions::new().write(true).create_new(true).open(&probe);
-    written.and_then(|_| fs::remove_file(&probe))
+    // One may be left of a process of that number that was killed.
+    File::create(&probe)?;
+    match fs::remove_file(&probe) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a file of text of at most `most` bytes, in memory that is erased.

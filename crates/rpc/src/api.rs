@@ -36,7 +36,7 @@ pub struct Api {
     /// The head when the interface was opened.
     pub(crate) opened_at: u64,
     /// For what is done on threads.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// Held from the choice of a nonce until the pool has the transaction.
     pub(crate) sending: tokio::sync::Mutex<()>,
 }
@@ -51,8 +51,14 @@ impl Api {
         &self,
         run: impl FnOnce() -> Outcome<T> + Send + 'static,
     ) -> Outcome<T> {
-        let _place = self.places.acquire().await.expect("it is never closed");
-        let ran = tokio::task::spawn_blocking(run).await;
+        let place = self.places.clone().acquire_owned().await.expect("it is never closed");
+        // It runs to its end, whether the client still waits for it or not.
+        let ran = tokio::task::spawn_blocking(move || {
+            let outcome = run();
+            drop(place);
+            outcome
+        });
+        let ran = ran.await;
         ran.unwrap_or_else(|error| Err(errors::internal(error)))
     }
 }
@@ -64,7 +70,7 @@ pub fn module(backend: Backend, config: RpcConfig) -> RpcModule<()> {
     let filters = Filters::new(config.max_filters, config.filter_lifetime);
     let opened_at = backend.chain.head().number();
     let (tips, sending) = (TipCache::default(), Default::default());
-    let places = Semaphore::new(MOST_AT_ONCE);
+    let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
     let api = Api { backend, config, filters, tips, opened_at, places, sending };
     let mut registry = Registry { module: RpcModule::new(api) };
     eth_blocks::register(&mut registry);

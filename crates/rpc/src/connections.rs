@@ -127,13 +127,13 @@ impl Connections {
         })
     }
 
-    /// A place for a new connection; that of the one that was quiet for longest if all are taken.
-    /// Nothing if nobody is quiet.
+    /// A place for a new connection; that of the one that was quiet for longest if all are taken, and of
+    /// one that is sending its request only if all that are quiet are. Nothing if nobody is quiet.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Arc<Connection>> {
         let mut open = self.open.lock();
         if open.len() >= self.limits.places {
             let quiet = open.values().filter_map(|it| Some((it.quiet_since()?, it.clone())));
-            let Some((_, longest)) = quiet.min_by_key(|(turn, _)| *turn) else {
+            let Some((_, longest)) = quiet.min_by_key(|(since, _)| *since) else {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
@@ -224,10 +224,11 @@ impl Connection {
         self.room.notify_waiters();
     }
 
-    /// Its turn, if it could lose its place.
-    fn quiet_since(&self) -> Option<u64> {
+    /// Whether it is sending a request, and its turn; if it could lose its place.
+    fn quiet_since(&self) -> Option<(bool, u64)> {
         let state = self.state.lock();
-        (state.calls == 0 && state.unsent == 0 && !state.stays).then_some(state.turn)
+        let quiet = state.calls == 0 && state.unsent == 0 && !state.stays;
+        quiet.then_some((state.read > 0, state.turn))
     }
 
     /// Whether it took or sent too little for long enough.

@@ -60,6 +60,20 @@ fn the_connection_that_asked_nothing_for_longest_makes_room() {
 }
 
 #[test]
+fn who_is_sending_a_request_makes_room_last() {
+    let all = connections(2);
+    let [sends, idles] = [(); 2].map(|()| all.admit().unwrap());
+    sends.read(5);
+    all.admit().unwrap();
+    assert_eq!([&sends, &idles].map(|it| is_cut_off(it)), [false, true]);
+    let third = all.admit().unwrap();
+    assert!(!is_cut_off(&sends) && !is_cut_off(&third));
+    third.read(5);
+    all.admit().unwrap();
+    assert!(is_cut_off(&sends), "all send, and it came first");
+}
+
+#[test]
 fn a_connection_that_leaves_gives_back_its_place_and_what_it_held() {
     let all = connections(1);
     let connection = all.admit().unwrap();

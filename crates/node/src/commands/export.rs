@@ -3,10 +3,11 @@
 use super::import::opening;
 use super::progress;
 use crate::failure::Failure;
-use landfall_chain::{Chain, ChainOptions, Place};
-use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write};
-use std::path::PathBuf;
+use landfall_chain::{Chain, ChainOptions, ChainReader, Place};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 /// Writes the canonical blocks as Ethereum's RLP, for `landfall import` or `geth import`
 #[derive(Debug, clap::Args)]
@@ -38,27 +39,45 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             "no blocks {from} to {to}; the chain ends at block {head}"
         )));
     }
-    let cannot = |error| Failure::refused(format!("cannot write {}: {error}", args.file.display()));
+    let cannot = |error: io::Error| {
+        Failure::refused(format!("cannot write {}: {error}", args.file.display()))
+    };
     if args.file.exists() {
         return Err(cannot(ErrorKind::AlreadyExists.into()));
     }
     // Under another name until it is whole: a part would import without a word.
     let mut part = args.file.clone().into_os_string();
-    part.push(".part");
+    part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
-    let file = File::create(&part).map_err(cannot)?;
+    let written = write(&reader, args.from..=to, &part, &cannot);
+    let written = written.and_then(|()| fs::rename(&part, &args.file).map_err(cannot));
+    if written.is_err() {
+        // What went wrong first is told.
+        let _ = fs::remove_file(&part);
+    }
+    written?;
+    println!("wrote blocks {} to {to} to {}", args.from, args.file.display());
+    Ok(())
+}
+
+fn write(
+    reader: &ChainReader,
+    numbers: RangeInclusive<u64>,
+    path: &Path,
+    cannot: impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
+    let file = File::create_new(path).map_err(&cannot)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    let bar = progress::blocks((to + 1).saturating_sub(args.from), "exporting");
-    for number in args.from..=to {
+    let count = (numbers.end() + 1).saturating_sub(*numbers.start());
+    let bar = progress::blocks(count, "exporting");
+    for number in numbers {
         let block = reader.block_at(number).map_err(Failure::storage)?;
         let block = block.ok_or_else(|| Failure::storage(format!("block {number} is missing")))?;
-        out.write_all(&block.block.ethereum_rlp()).map_err(cannot)?;
+        out.write_all(&block.block.ethereum_rlp()).map_err(&cannot)?;
         bar.inc(1);
     }
-    out.flush().map_err(cannot)?;
-    out.get_ref().sync_all().map_err(cannot)?;
-    std::fs::rename(&part, &args.file).map_err(cannot)?;
+    out.flush().map_err(&cannot)?;
+    out.get_ref().sync_all().map_err(&cannot)?;
     bar.finish_and_clear();
-    println!("wrote blocks {} to {to} to {}", args.from, args.file.display());
     Ok(())
 }

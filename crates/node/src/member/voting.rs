@@ -97,8 +97,7 @@ fn name_beside(path: &Path, suffix: &str) -> PathBuf {
 /// The right to note from where a key votes. No other process of this machine has it.
 pub struct Notebook {
     path: PathBuf,
-    /// Locked as long as this is.
-    _key: File,
+    _lock: File,
 }
 
 impl Notebook {
@@ -107,17 +106,20 @@ impl Notebook {
     /// # Errors
     /// If another process has it, or if no note could be written beside the key.
     pub fn open(key: &Path) -> Result<Self, String> {
-        let path = path_beside(key);
-        let file = File::open(key).map_err(|error| format!("{}: {error}", key.display()))?;
+        check_writable(key)?;
+        // A file of its own: the key may be replaced by another file of its name, and network file
+        // systems lock only what is open for writing.
+        let path = name_beside(key, ".lock");
+        let file = File::options().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => format!(
                 "another process votes with the key {}: stop it, or give each node a key of its own",
                 key.display()
             ),
-            TryLockError::Error(error) => format!("cannot lock {}: {error}", key.display()),
+            TryLockError::Error(error) => format!("cannot lock {}: {error}", path.display()),
         })?;
-        check_writable(key)?;
-        Ok(Self { path, _key: file })
+        Ok(Self { path: path_beside(key), _lock: file })
     }
 }
 
