@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut part = args.file.clone().into_os_string();
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
-    let written = write(&reader, args.from..=to, &part, &cannot);
+    let written = write(&reader, args.from..=to, &part, cannot);
     let written = written.and_then(|()| fs::rename(&part, &args.file).map_err(cannot));
     if written.is_err() {
         // What went wrong first is told.
