@@ -383,10 +383,13 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.connection.change(|state| {
             state.asked -= self.bytes;
-            state.calls -= 1;
-            if let Some(reader) = state.reader.take() {
+            // Only who was not read for that waits for it.
+            if state.calls == MOST_CALLS
+                && let Some(reader) = state.reader.take()
+            {
                 reader.wake();
             }
+            state.calls -= 1;
         });
     }
 }

@@ -239,6 +239,9 @@ fn a_connection_with_many_calls_is_not_read() {
     let context = Context::from_waker(&waker);
     let mut calls: Vec<_> = (1..MOST_CALLS).map(|_| call(&connection, 1)).collect();
     assert!(connection.poll_reading(&context).is_ready());
+    drop(calls.pop());
+    assert!(!woken.0.load(Ordering::Relaxed), "nobody waited for that");
+    calls.push(call(&connection, 1));
     calls.push(call(&connection, 1));
     assert!(connection.poll_reading(&context).is_pending());
     assert!(!woken.0.load(Ordering::Relaxed));
