@@ -26,11 +26,11 @@ const LEAST_MOVED: usize = 64 << 10;
 /// Looks in a row at which a client was slow, to be cut off: the system hands on what it buffers in
 /// large pieces.
 const SLOW_LOOKS: u8 = 2;
-/// Bytes that are read of a client while the system takes none for it. What comes is no call, perhaps,
-/// and the library answers each message on a task of its own.
-const MOST_AHEAD: usize = 1 << 10;
-/// Calls of one connection at once; it is not read while there are more.
-const MOST_CALLS: usize = 64;
+/// Messages of one WebSocket at once; it is not read while there are more. The library answers each on a
+/// task of its own, which waits until the answer is written.
+const MOST_MESSAGES: usize = 64;
+/// Calls of one connection that are answered at once when it is not known yet how long its answers are.
+const FIRST_CALLS: usize = 16;
 
 /// How much there may be.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Limits {
     pub(crate) places: usize,
     /// Bytes of a request.
     pub(crate) request: usize,
-    /// Bytes of an answer; calls of a client for which so many wait are not looked at.
+    /// Bytes of an answer; calls of a client for which so many wait, or will, are not looked at.
     pub(crate) answer: usize,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Connection {
     id: u32,
     all: Arc<Connections>,
     state: Mutex<State>,
-    /// Its client took something, or it was cut off.
+    /// Its client took something, an answer was made, or it was cut off.
     room: Notify,
 }
 
@@ -83,21 +83,25 @@ struct State {
     asked: usize,
     /// Bytes of answers that are not written.
     unsent: usize,
+    /// Requests over HTTP that came, and whether it is a WebSocket by now: then it keeps its place when
+    /// it is quiet.
+    exchanges: usize,
+    stays: bool,
+    /// Messages of a WebSocket whose answers are not written: calls, what is none, and news.
+    messages: usize,
     /// Requests that are being answered, or wait for that.
     calls: usize,
+    /// Requests that are being answered, and what the answer to one takes: as much as the last one.
+    running: usize,
+    expected: usize,
     /// Since the last look: bytes written, bytes read, and whether nothing was left to write.
     taken: usize,
     sent: usize,
     kept_up: bool,
     /// Looks in a row at which it was slow.
     slow: u8,
-    /// Nothing can be written to it, and so much was read of it since.
-    blocked: bool,
-    ahead: usize,
     /// When it was admitted or asked last, by [`Connections::turn`].
     turn: u64,
-    /// It is a WebSocket: it keeps its place when it is quiet.
-    stays: bool,
     cut_off: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -106,6 +110,24 @@ struct State {
 impl State {
     fn held(&self) -> usize {
         if self.cut_off { 0 } else { self.read + self.asked + self.unsent }
+    }
+
+    /// What will wait to be written when all that is being answered is.
+    fn awaited(&self) -> usize {
+        self.unsent.saturating_add(self.running.saturating_mul(self.expected))
+    }
+
+    /// So many messages need no answer any more.
+    fn forget(&mut self, messages: usize) {
+        let full = self.messages >= MOST_MESSAGES;
+        self.messages = self.messages.saturating_sub(messages);
+        // Only who was not read for that waits for it.
+        if full
+            && self.messages < MOST_MESSAGES
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
+        }
     }
 
     fn wake(&mut self) {
@@ -145,7 +167,8 @@ impl Connections {
             id = self.next.fetch_add(1, Ordering::Relaxed);
         }
         let turn = self.turn();
-        let state = Mutex::new(State { turn, kept_up: true, ..State::default() });
+        let expected = self.limits.answer / FIRST_CALLS;
+        let state = Mutex::new(State { turn, expected, kept_up: true, ..State::default() });
         let connection = Connection { id, all: self.clone(), state, room: Notify::new() };
         let connection = Arc::new(connection);
         open.insert(id, connection.clone());
@@ -243,6 +266,13 @@ impl Connection {
         state.slow >= SLOW_LOOKS
     }
 
+    /// A request over HTTP came: whether it is the first.
+    pub(crate) fn begins(&self) -> bool {
+        let mut state = self.state.lock();
+        state.exchanges += 1;
+        state.exchanges == 1
+    }
+
     /// It becomes a WebSocket.
     pub(crate) fn stays(&self) {
         self.state.lock().stays = true;
@@ -255,7 +285,7 @@ impl Connection {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         keep(&mut state.reader, context);
-        let full = state.calls >= MOST_CALLS || state.ahead > MOST_AHEAD;
+        let full = state.messages >= MOST_MESSAGES;
         if full { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
@@ -272,19 +302,11 @@ impl Connection {
         self.change(|state| {
             state.read = (state.read + bytes).min(most);
             state.sent = state.sent.saturating_add(bytes);
-            if state.blocked {
-                state.ahead += bytes;
-            }
         });
     }
 
-    /// The system takes no more bytes for now.
-    pub(crate) fn blocked(&self) {
-        self.state.lock().blocked = true;
-    }
-
-    /// Bytes were written.
-    pub(crate) fn wrote(&self, bytes: usize) {
+    /// Bytes were written, in which so many messages end.
+    pub(crate) fn wrote(&self, bytes: usize, messages: usize) {
         self.change(|state| {
             state.unsent = state.unsent.saturating_sub(bytes);
             state.taken = state.taken.saturating_add(bytes);
@@ -293,36 +315,40 @@ impl Connection {
             if state.calls == 0 && !state.stays {
                 state.read = 0;
             }
-            state.blocked = false;
-            if std::mem::take(&mut state.ahead) > MOST_AHEAD
-                && let Some(reader) = state.reader.take()
-            {
-                reader.wake();
-            }
+            state.forget(messages);
         });
         self.room.notify_waiters();
     }
 
-    /// Bytes wait to be written.
+    /// News wait to be written.
     pub(crate) fn owes(&self, bytes: usize) {
-        self.change(|state| state.unsent += bytes);
+        self.change(|state| {
+            state.unsent += bytes;
+            state.messages += 1;
+        });
     }
 
-    /// Bytes that waited are not written after all.
+    /// News that waited are not written after all.
     pub(crate) fn forgets(&self, bytes: usize) {
-        self.change(|state| state.unsent = state.unsent.saturating_sub(bytes));
+        self.change(|state| {
+            state.unsent = state.unsent.saturating_sub(bytes);
+            state.forget(1);
+        });
         self.room.notify_waiters();
     }
 
-    /// What was read was no call and is answered by nothing.
+    /// What was read is answered by nothing.
     pub(crate) fn ignored(&self) {
-        self.change(|state| state.read = 0);
+        self.change(|state| {
+            state.read = 0;
+            state.forget(1);
+        });
     }
 
     /// A request of so many bytes came. It waits until the client has taken of its answers what it
     /// must; nothing if the connection was cut off.
     pub(crate) async fn call(self: &Arc<Self>, bytes: usize) -> Option<Call> {
-        let call = Call { connection: self.clone(), bytes };
+        let mut call = Call { connection: self.clone(), bytes, runs: false };
         let turn = self.all.turn();
         self.change(|state| {
             (state.read, state.turn) = (0, turn);
@@ -331,14 +357,17 @@ impl Connection {
         });
         loop {
             let room = self.room.notified();
-            let (unsent, cut_off) = {
-                let state = self.state.lock();
-                (state.unsent, state.cut_off)
-            };
-            if cut_off {
-                return None;
+            {
+                let mut state = self.state.lock();
+                if state.cut_off {
+                    return None;
+                }
+                if state.awaited() < self.all.limits.answer {
+                    state.running += 1;
+                    call.runs = true;
+                }
             }
-            if unsent < self.all.limits.answer {
+            if call.runs {
                 return Some(call);
             }
             room.await;
@@ -354,11 +383,38 @@ fn keep(waker: &mut Option<Waker>, context: &Context<'_>) {
     }
 }
 
-/// A request that is being answered, until this is dropped.
+/// What a request that opens a WebSocket brings with it. The library clones it once for the WebSocket,
+/// the clone for each message that it reads, before it reads the next one, and those for what is made of
+/// the message; so the clones of the clone are the messages.
+#[derive(Debug)]
+pub(crate) enum Messages {
+    /// Of the request.
+    Request(Arc<Connection>),
+    /// Of the WebSocket.
+    Socket(Arc<Connection>),
+    /// Of a message.
+    Message,
+}
+
+impl Clone for Messages {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Request(connection) => Self::Socket(connection.clone()),
+            Self::Socket(connection) => {
+                connection.state.lock().messages += 1;
+                Self::Message
+            }
+            Self::Message => Self::Message,
+        }
+    }
+}
+
+/// A request that is being answered, or waits for that, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Call {
     connection: Arc<Connection>,
     bytes: usize,
+    runs: bool,
 }
 
 impl Call {
@@ -375,6 +431,7 @@ impl Call {
         self.connection.change(|state| {
             state.asked -= gone;
             state.unsent += bytes;
+            state.expected = bytes;
         });
     }
 }
@@ -383,14 +440,10 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.connection.change(|state| {
             state.asked -= self.bytes;
-            // Only who was not read for that waits for it.
-            if state.calls == MOST_CALLS
-                && let Some(reader) = state.reader.take()
-            {
-                reader.wake();
-            }
             state.calls -= 1;
+            state.running -= usize::from(self.runs);
         });
+        self.connection.room.notify_waiters();
     }
 }
 

@@ -83,13 +83,13 @@ fn a_connection_that_leaves_gives_back_its_place_and_what_it_held() {
     assert_eq!(held(&all), 5, "what was read is the request now");
     asked.answered(100);
     assert_eq!(held(&all), 100);
-    connection.wrote(60);
+    connection.wrote(60, 0);
     assert_eq!(held(&all), 40);
     let late = call(&connection, 5);
     all.leave(&connection);
     assert_eq!(held(&all), 0);
     late.answered(1_000);
-    connection.wrote(10);
+    connection.wrote(10, 0);
     assert_eq!(held(&all), 0, "nothing is held for who is gone");
     assert!(matches!(poll(connection.call(1)), Poll::Ready(None)));
     all.admit().unwrap();
@@ -124,7 +124,7 @@ fn a_request_that_is_not_whole_counts_up_to_the_longest() {
     connection.read(REQUEST);
     assert_eq!(held(&all), REQUEST);
     // The refusal is written.
-    connection.wrote(50);
+    connection.wrote(50, 0);
     assert_eq!(held(&all), 0);
 }
 
@@ -140,12 +140,12 @@ fn a_client_is_cut_off_that_takes_little_of_what_waits_for_two_looks() {
     }
     all.look();
     for round in 0..3 {
-        slow.wrote(LEAST_MOVED - 1);
-        fast.wrote(LEAST_MOVED);
-        late.wrote(if round == 1 { LEAST_MOVED } else { 0 });
+        slow.wrote(LEAST_MOVED - 1, 0);
+        fast.wrote(LEAST_MOVED, 0);
+        late.wrote(if round == 1 { LEAST_MOVED } else { 0 }, 0);
         // Takes little, but all there is.
         steady.owes(10);
-        steady.wrote(20);
+        steady.wrote(20, 0);
         steady.owes(10);
         assert_eq!(
             open.map(|it| is_cut_off(it)),
@@ -176,26 +176,6 @@ fn a_client_is_cut_off_that_sends_its_request_in_drops() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_read_no_further() {
-    let all = connections(100);
-    let connection = all.admit().unwrap();
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(woken.clone());
-    let context = Context::from_waker(&waker);
-    connection.read(10 * MOST_AHEAD);
-    assert!(connection.poll_reading(&context).is_ready(), "the system takes what is written");
-    connection.blocked();
-    connection.read(MOST_AHEAD);
-    assert!(connection.poll_reading(&context).is_ready());
-    connection.read(1);
-    assert!(connection.poll_reading(&context).is_pending());
-    assert!(!woken.0.load(Ordering::Relaxed));
-    connection.wrote(1);
-    assert!(woken.0.load(Ordering::Relaxed));
-    assert!(connection.poll_reading(&context).is_ready());
-}
-
-#[test]
 fn a_batch_in_the_making_is_held() {
     let all = connections(100);
     let connection = all.admit().unwrap();
@@ -218,9 +198,9 @@ fn a_call_waits_until_enough_answers_are_taken() {
     let mut waiting = pin!(connection.call(1));
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
-    connection.wrote(1);
+    connection.wrote(1, 0);
     assert!(waiting.as_mut().poll(&mut context).is_pending());
-    connection.wrote(1);
+    connection.wrote(1, 0);
     assert!(matches!(waiting.as_mut().poll(&mut context), Poll::Ready(Some(_))));
 
     connection.owes(ANSWER);
@@ -231,21 +211,59 @@ fn a_call_waits_until_enough_answers_are_taken() {
 }
 
 #[test]
-fn a_connection_with_many_calls_is_not_read() {
+fn calls_begin_as_far_as_their_answers_are_expected_to_have_room() {
+    let all = connections(100);
+    let connection = all.admit().unwrap();
+    let begins = |connection: &Arc<Connection>| poll(connection.call(1)).is_ready();
+    let first: Vec<_> = (0..FIRST_CALLS).map(|_| call(&connection, 1)).collect();
+    assert!(!begins(&connection), "answers may be long");
+    let mut waiting = pin!(connection.call(1));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    // They are short.
+    first.into_iter().for_each(|call| call.answered(1));
+    assert!(waiting.as_mut().poll(&mut context).is_ready());
+    let many: Vec<_> = (0..10 * FIRST_CALLS).map(|_| call(&connection, 1)).collect();
+    drop(many);
+
+    // The next one is long, and then two fill what there is.
+    call(&connection, 1).answered(ANSWER.div_ceil(3));
+    let two = [(); 2].map(|()| call(&connection, 1));
+    assert!(!begins(&connection));
+    connection.wrote(ANSWER, 0);
+    let third = call(&connection, 1);
+    assert!(!begins(&connection));
+    drop((two, third));
+    assert!(begins(&connection));
+}
+
+#[test]
+fn a_connection_with_many_messages_is_not_read() {
     let all = connections(100);
     let connection = all.admit().unwrap();
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
     let context = Context::from_waker(&waker);
-    let mut calls: Vec<_> = (1..MOST_CALLS).map(|_| call(&connection, 1)).collect();
+    let socket = Messages::Request(connection.clone()).clone();
+    for _ in 1..MOST_MESSAGES {
+        // What is made of the message does not count again.
+        _ = socket.clone().clone();
+    }
     assert!(connection.poll_reading(&context).is_ready());
-    drop(calls.pop());
+    connection.wrote(10, 1);
     assert!(!woken.0.load(Ordering::Relaxed), "nobody waited for that");
-    calls.push(call(&connection, 1));
-    calls.push(call(&connection, 1));
+    connection.owes(1);
+    _ = socket.clone();
     assert!(connection.poll_reading(&context).is_pending());
+    connection.wrote(10, 0);
     assert!(!woken.0.load(Ordering::Relaxed));
-    calls.pop();
-    assert!(woken.0.load(Ordering::Relaxed));
-    assert!(connection.poll_reading(&context).is_ready());
+    let less: [fn(&Connection); 3] =
+        [|it| it.wrote(10, 1), Connection::ignored, |it| it.forgets(1)];
+    for less in less {
+        less(&connection);
+        assert!(woken.0.swap(false, Ordering::Relaxed));
+        assert!(connection.poll_reading(&context).is_ready());
+        _ = socket.clone();
+        assert!(connection.poll_reading(&context).is_pending());
+    }
 }

@@ -30,6 +30,7 @@ mod fees;
 mod filters;
 mod finality;
 mod fork_config;
+mod frames;
 mod middleware;
 mod net_web3;
 mod node_door;

@@ -159,6 +159,8 @@ where
             let (Ok(response) | Err(response)) = service.answer_batch(batch, &mut call).await;
             if response.is_batch() || response.is_method_call() {
                 call.answered(response.as_ref().len());
+            } else {
+                service.connection.ignored();
             }
             response
         }

@@ -1,11 +1,12 @@
 //! The port: limits, cross-origin requests, and the errors of opening it.
 
 use crate::api::{self, UniqueIds};
-use crate::connections::{self, Connection, Connections, LOOK};
+use crate::connections::{self, Connection, Connections, LOOK, Messages};
 use crate::doors::Backend;
 use crate::middleware::{FromWebPage, Geth, Rules};
 use crate::socket::Socket;
 use hyper::StatusCode;
+use hyper::header::UPGRADE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -243,9 +244,9 @@ impl Port {
         let (rules, geths) = (self.rules.clone(), connection.clone());
         let geth = RpcServiceBuilder::new()
             .layer_fn(move |service| Geth::new(service, rules.clone(), geths.clone()));
-        let upgraded = connection.clone();
+        let (asked, upgraded) = (connection.clone(), connection.clone());
         let http = tower::ServiceBuilder::new()
-            .map_request(mark)
+            .map_request(move |request| mark(request, &asked))
             .map_response(move |response| note_upgrade(response, &upgraded))
             .option_layer(self.cors.clone());
         let service = Server::builder()
@@ -284,10 +285,17 @@ impl Port {
     }
 }
 
-/// Notes that a request comes from a web page: browsers name the page's origin, nobody else does.
-fn mark<B>(mut request: HttpRequest<B>) -> HttpRequest<B> {
+/// Notes that a request comes from a web page: browsers name the page's origin, nobody else does; and
+/// makes that messages count, should this become a WebSocket. It cannot after an exchange over HTTP: what
+/// is written would be harder to tell apart, and no client does this.
+fn mark<B>(mut request: HttpRequest<B>, connection: &Arc<Connection>) -> HttpRequest<B> {
     if request.headers().contains_key("origin") {
         request.extensions_mut().insert(FromWebPage);
+    }
+    if connection.begins() {
+        request.extensions_mut().insert(Messages::Request(connection.clone()));
+    } else {
+        request.headers_mut().remove(UPGRADE);
     }
     request
 }

@@ -1,6 +1,7 @@
 //! A TCP stream whose connection is counted, told what it holds, and cut off from outside.
 
 use crate::connections::{Connection, Connections};
+use crate::frames::Frames;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub(crate) struct Socket {
     stream: TcpStream,
     connection: Arc<Connection>,
     all: Arc<Connections>,
+    frames: Frames,
 }
 
 impl Socket {
@@ -21,15 +23,23 @@ impl Socket {
         connection: Arc<Connection>,
         all: Arc<Connections>,
     ) -> Self {
-        Self { stream, connection, all }
+        Self { stream, connection, all, frames: Frames::new() }
     }
 
-    fn written(&self, outcome: &Poll<io::Result<usize>>) {
-        match outcome {
-            Poll::Ready(Ok(bytes)) => self.connection.wrote(*bytes),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.connection.blocked(),
+    /// Bytes of these parts were written.
+    fn written<'a>(
+        &mut self,
+        outcome: &Poll<io::Result<usize>>,
+        parts: impl IntoIterator<Item = &'a [u8]>,
+    ) {
+        let Poll::Ready(Ok(bytes)) = *outcome else { return };
+        let (mut left, mut messages) = (bytes, 0);
+        for part in parts {
+            let written = &part[..left.min(part.len())];
+            messages += self.frames.wrote(written);
+            left -= written.len();
         }
+        self.connection.wrote(bytes, messages);
     }
 }
 
@@ -61,7 +71,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         self.connection.check_writing(context)?;
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.written(&outcome);
+        self.written(&outcome, [bytes]);
         outcome
     }
 
@@ -72,7 +82,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         self.connection.check_writing(context)?;
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.written(&outcome);
+        self.written(&outcome, parts.iter().map(|part| &**part));
         outcome
     }
 

@@ -157,3 +157,22 @@ async fn one_protocol_is_spoken_and_a_failed_upgrade_is_none() {
     assert_ne!(&answer[..], b"HTTP/1.1 101");
     assert_eq!(status(&node), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_is_opened_by_the_first_request_of_its_connection() {
+    let node = node(RpcConfig::default()).await;
+    let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let outcome = |requests: &str| {
+        let mut stream = TcpStream::connect(node.address).expect("the node listens");
+        stream.write_all(requests.as_bytes()).expect("it is taken");
+        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a positive timeout");
+        let mut answer = Vec::new();
+        _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert!(outcome(upgrade).starts_with("HTTP/1.1 101"));
+    let second = outcome(&format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n{upgrade}"));
+    assert_eq!(second.matches("HTTP/1.1 405").count(), 2, "{second}");
+    assert!(!second.contains(" 101 "), "{second}");
+}
