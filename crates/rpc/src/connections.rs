@@ -77,15 +77,13 @@ pub(crate) struct Connection {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes read since the last request was whole.
+    /// Bytes read since the last request was whole; of a WebSocket, since no message waited.
     read: usize,
     /// Bytes of requests that are being answered.
     asked: usize,
     /// Bytes of answers that are not written.
     unsent: usize,
-    /// Requests over HTTP that came, and whether it is a WebSocket by now: then it keeps its place when
-    /// it is quiet.
-    exchanges: usize,
+    /// It is a WebSocket: it keeps its place when it is quiet.
     stays: bool,
     /// Messages of a WebSocket whose answers are not written: calls, what is none, and news.
     messages: usize,
@@ -98,6 +96,8 @@ struct State {
     taken: usize,
     sent: usize,
     kept_up: bool,
+    /// The system takes no more bytes for now.
+    stuck: bool,
     /// Looks in a row at which it was slow.
     slow: u8,
     /// When it was admitted or asked last, by [`Connections::turn`].
@@ -112,6 +112,12 @@ impl State {
         if self.cut_off { 0 } else { self.read + self.asked + self.unsent }
     }
 
+    /// Whether it is not to be read for now: what it asked must be answered first. Answers may echo what
+    /// was sent, so bytes count as well.
+    fn is_full(&self, most: usize) -> bool {
+        self.messages >= MOST_MESSAGES || (self.messages > 0 && self.stays && self.read >= most)
+    }
+
     /// What will wait to be written when all that is being answered is.
     fn awaited(&self) -> usize {
         self.unsent.saturating_add(self.running.saturating_mul(self.expected))
@@ -119,14 +125,9 @@ impl State {
 
     /// So many messages need no answer any more.
     fn forget(&mut self, messages: usize) {
-        let full = self.messages >= MOST_MESSAGES;
         self.messages = self.messages.saturating_sub(messages);
-        // Only who was not read for that waits for it.
-        if full
-            && self.messages < MOST_MESSAGES
-            && let Some(reader) = self.reader.take()
-        {
-            reader.wake();
+        if self.messages == 0 && self.stays {
+            self.read = 0;
         }
     }
 
@@ -224,9 +225,17 @@ impl Connection {
     /// Changes what is held for it.
     fn change<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
-        let before = state.held();
+        let most = self.all.limits.request;
+        let (before, full) = (state.held(), state.is_full(most));
         let result = with(&mut state);
         let after = state.held();
+        // Only who was not read for that waits for it.
+        if full
+            && !state.is_full(most)
+            && let Some(reader) = state.reader.take()
+        {
+            reader.wake();
+        }
         if after >= before {
             self.all.held.fetch_add(after - before, Ordering::Relaxed);
         } else {
@@ -257,25 +266,24 @@ impl Connection {
     /// Whether it took or sent too little for long enough.
     fn is_slow(&self) -> bool {
         let mut state = self.state.lock();
-        let takes = state.unsent == 0 || state.kept_up || state.taken >= LEAST_MOVED;
+        let waits = state.unsent > 0 || state.stuck;
+        let takes = !waits || state.kept_up || state.taken >= LEAST_MOVED;
         // Of a WebSocket it is not known how much of what was read is no call.
         let is_whole = state.read == 0 || state.calls > 0 || state.stays;
         let sends = is_whole || state.sent >= LEAST_MOVED;
         state.slow = if takes && sends { 0 } else { state.slow + 1 };
-        (state.taken, state.sent, state.kept_up) = (0, 0, state.unsent == 0);
+        (state.taken, state.sent, state.kept_up) = (0, 0, !waits);
         state.slow >= SLOW_LOOKS
-    }
-
-    /// A request over HTTP came: whether it is the first.
-    pub(crate) fn begins(&self) -> bool {
-        let mut state = self.state.lock();
-        state.exchanges += 1;
-        state.exchanges == 1
     }
 
     /// It becomes a WebSocket.
     pub(crate) fn stays(&self) {
         self.state.lock().stays = true;
+    }
+
+    /// Whether it became one.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.state.lock().stays
     }
 
     /// Whether more may be read; an error if it was cut off.
@@ -285,8 +293,7 @@ impl Connection {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         keep(&mut state.reader, context);
-        let full = state.messages >= MOST_MESSAGES;
-        if full { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if state.is_full(self.all.limits.request) { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     /// An error if it was cut off.
@@ -305,6 +312,11 @@ impl Connection {
         });
     }
 
+    /// The system takes no more bytes for now.
+    pub(crate) fn stuck(&self) {
+        self.state.lock().stuck = true;
+    }
+
     /// Bytes were written, in which so many messages end.
     pub(crate) fn wrote(&self, bytes: usize, messages: usize) {
         self.change(|state| {
@@ -315,6 +327,7 @@ impl Connection {
             if state.calls == 0 && !state.stays {
                 state.read = 0;
             }
+            state.stuck = false;
             state.forget(messages);
         });
         self.room.notify_waiters();
@@ -340,7 +353,9 @@ impl Connection {
     /// What was read is answered by nothing.
     pub(crate) fn ignored(&self) {
         self.change(|state| {
-            state.read = 0;
+            if !state.stays {
+                state.read = 0;
+            }
             state.forget(1);
         });
     }
@@ -351,7 +366,10 @@ impl Connection {
         let mut call = Call { connection: self.clone(), bytes, runs: false };
         let turn = self.all.turn();
         self.change(|state| {
-            (state.read, state.turn) = (0, turn);
+            if !state.stays {
+                state.read = 0;
+            }
+            state.turn = turn;
             state.asked += bytes;
             state.calls += 1;
         });
@@ -401,7 +419,8 @@ impl Clone for Messages {
         match self {
             Self::Request(connection) => Self::Socket(connection.clone()),
             Self::Socket(connection) => {
-                connection.state.lock().messages += 1;
+                let mut state = connection.state.lock();
+                state.messages += usize::from(state.stays);
                 Self::Message
             }
             Self::Message => Self::Message,

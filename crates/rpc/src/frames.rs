@@ -6,6 +6,9 @@
 use soketto::Parsing;
 use soketto::base::{Codec, Header};
 
+/// Begins what is written when a connection becomes a WebSocket. Bodies are JSON, which has no line
+/// breaks of this form, and so do not contain it.
+const SWITCHES: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n";
 const HEAD_ENDS: &[u8] = b"\r\n\r\n";
 
 /// Where the bytes are that come next.
@@ -18,10 +21,10 @@ pub(crate) struct Frames {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// In the head of the first answer.
-    Head,
-    /// In a conversation over HTTP, for good.
+    /// In a conversation over HTTP.
     Http,
+    /// In the head of the answer that ends it.
+    Head,
     /// In the header of a frame.
     Header,
     /// In the payload of a frame, so many bytes before its end.
@@ -30,19 +33,31 @@ enum Place {
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        Self { place: Place::Head, begun: Vec::new() }
+        Self { place: Place::Http, begun: Vec::new() }
     }
 
-    /// These bytes were written: how many messages end in them.
-    pub(crate) fn wrote(&mut self, mut bytes: &[u8]) -> usize {
+    /// These bytes were written: how many messages end in them. `upgraded`: the answer that ends the
+    /// conversation over HTTP is on its way, or was written.
+    pub(crate) fn wrote(&mut self, mut bytes: &[u8], upgraded: bool) -> usize {
         let mut messages = 0;
         while let [first, rest @ ..] = bytes {
             match self.place {
-                Place::Http => break,
+                Place::Http if !upgraded => break,
+                Place::Http => {
+                    self.begun.push(*first);
+                    if !SWITCHES.starts_with(&self.begun) {
+                        self.begun.clear();
+                        self.begun.extend(Some(*first).filter(|first| SWITCHES[0] == *first));
+                    }
+                    if self.begun == SWITCHES {
+                        self.place = Place::Head;
+                    }
+                    bytes = rest;
+                }
                 Place::Head => {
                     self.begun.push(*first);
                     if self.begun.ends_with(HEAD_ENDS) {
-                        self.place = after_head(&self.begun);
+                        self.place = Place::Header;
                         self.begun.clear();
                     }
                     bytes = rest;
@@ -71,15 +86,6 @@ impl Frames {
     }
 }
 
-fn after_head(head: &[u8]) -> Place {
-    match head.get(b"HTTP/1.1 ".len()..).unwrap_or_default() {
-        [b'1', b'0', b'1', ..] => Place::Header,
-        // A provisional answer comes before the answer.
-        [b'1', ..] => Place::Head,
-        _ => Place::Http,
-    }
-}
-
 /// The header of a frame, if these bytes are all of it.
 fn decode(bytes: &[u8]) -> Option<Header> {
     let mut codec = Codec::new();
@@ -94,7 +100,10 @@ fn decode(bytes: &[u8]) -> Option<Header> {
 mod tests {
     use super::*;
 
-    const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nx: y\r\n\r\n";
+    /// What is left of an answer whose body means to deceive, another one, and then the switch.
+    const SWITCH: &[u8] =
+        b"{\"id\":\"HHTTP/1.1 101 Switching Protocols\"}HTTP/1.1 200 OK\r\n\r\n{}\
+                            HTTP/1.1 101 Switching Protocols\r\nx: y\r\n\r\n";
 
     fn message(first: u8, length: usize) -> Vec<u8> {
         let mut bytes = vec![first];
@@ -116,7 +125,7 @@ mod tests {
 
     /// A text, a ping, a message of two frames, a long one, an empty one, half of one.
     fn conversation() -> Vec<u8> {
-        let mut bytes = [b"HTTP/1.1 100 Continue\r\n\r\n", SWITCH].concat();
+        let mut bytes = SWITCH.to_vec();
         for (first, length) in
             [(0x81, 5), (0x89, 9), (0x01, 300), (0x80, 10), (0x82, 70_000), (0x81, 0), (0x81, 126)]
         {
@@ -130,16 +139,18 @@ mod tests {
     fn messages_are_counted_however_they_are_cut() {
         for size in [1, 2, 3, 7, 100, 69_999, 1 << 20] {
             let mut frames = Frames::new();
-            let counted: usize = conversation().chunks(size).map(|part| frames.wrote(part)).sum();
+            assert_eq!(frames.wrote(b"HTTP/1.1 200 OK\r\n\r\n{}", false), 0);
+            let pieces = conversation();
+            let counted: usize = pieces.chunks(size).map(|part| frames.wrote(part, true)).sum();
             assert_eq!(counted, 4, "in pieces of {size}");
-            assert_eq!(frames.wrote(&[0]), 1);
+            assert_eq!(frames.wrote(&[0], true), 1);
         }
     }
 
     #[test]
     fn what_is_written_over_http_is_none() {
         let mut frames = Frames::new();
-        assert_eq!(frames.wrote(b"HTTP/1.1 200 OK\r\n\r\n"), 0);
-        assert_eq!(frames.wrote(&conversation()), 0);
+        assert_eq!(frames.wrote(b"HTTP/1.1 200 OK\r\n\r\n", false), 0);
+        assert_eq!(frames.wrote(&conversation(), false), 0);
     }
 }

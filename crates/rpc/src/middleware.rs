@@ -225,7 +225,14 @@ where
                 other => {
                     self.send_all(&mut sends).await.into_iter().try_for_each(&mut append)?;
                     match other {
-                        Ok(BatchEntry::Call(request)) => append(self.answer(request).await)?,
+                        Ok(BatchEntry::Call(request)) => {
+                            let answer = self.answer(request).await;
+                            if answer.is_subscription() {
+                                // The library has sent it as a message of its own as well.
+                                self.connection.owes(0);
+                            }
+                            append(answer)?
+                        }
                         Ok(BatchEntry::Notification(notification)) => {
                             self.inner.notification(notification).await;
                         }

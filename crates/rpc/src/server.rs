@@ -286,16 +286,13 @@ impl Port {
 }
 
 /// Notes that a request comes from a web page: browsers name the page's origin, nobody else does; and
-/// makes that messages count, should this become a WebSocket. It cannot after an exchange over HTTP: what
-/// is written would be harder to tell apart, and no client does this.
+/// makes that messages count, should this become a WebSocket.
 fn mark<B>(mut request: HttpRequest<B>, connection: &Arc<Connection>) -> HttpRequest<B> {
     if request.headers().contains_key("origin") {
         request.extensions_mut().insert(FromWebPage);
     }
-    if connection.begins() {
+    if request.headers().contains_key(UPGRADE) {
         request.extensions_mut().insert(Messages::Request(connection.clone()));
-    } else {
-        request.headers_mut().remove(UPGRADE);
     }
     request
 }

@@ -32,11 +32,17 @@ impl Socket {
         outcome: &Poll<io::Result<usize>>,
         parts: impl IntoIterator<Item = &'a [u8]>,
     ) {
-        let Poll::Ready(Ok(bytes)) = *outcome else { return };
+        let bytes = match outcome {
+            Poll::Ready(Ok(bytes)) => *bytes,
+            // Nobody is there: who waits to be read must see it.
+            Poll::Ready(Err(_)) => return self.all.leave(&self.connection),
+            Poll::Pending => return self.connection.stuck(),
+        };
+        let upgraded = self.connection.is_websocket();
         let (mut left, mut messages) = (bytes, 0);
         for part in parts {
             let written = &part[..left.min(part.len())];
-            messages += self.frames.wrote(written);
+            messages += self.frames.wrote(written, upgraded);
             left -= written.len();
         }
         self.connection.wrote(bytes, messages);

@@ -31,6 +31,8 @@ pub(crate) fn register(registry: &mut Registry) {
                 // The news starts before the answer, so that nothing falls between.
                 let events = api.backend.pool.events();
                 let kind = Arguments::new(&params, 2).and_then(|args| Kind::read(&args));
+                // They may be long, and a subscription lives long.
+                drop(params);
                 match kind {
                     Ok(kind) => {
                         let cursor = Cursor::at_head(&api.backend.chain);

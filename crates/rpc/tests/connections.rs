@@ -158,21 +158,46 @@ async fn one_protocol_is_spoken_and_a_failed_upgrade_is_none() {
     assert_eq!(status(&node), 200);
 }
 
+/// Pools of connections reuse them, also to open WebSockets.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_is_opened_by_the_first_request_of_its_connection() {
+async fn a_connection_serves_batches_and_then_becomes_a_websocket() {
     let node = node(RpcConfig::default()).await;
-    let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let outcome = |requests: &str| {
-        let mut stream = TcpStream::connect(node.address).expect("the node listens");
-        stream.write_all(requests.as_bytes()).expect("it is taken");
-        stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a positive timeout");
-        let mut answer = Vec::new();
-        _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
-    };
-    assert!(outcome(upgrade).starts_with("HTTP/1.1 101"));
-    let second = outcome(&format!("GET / HTTP/1.1\r\nHost: x\r\n\r\n{upgrade}"));
-    assert_eq!(second.matches("HTTP/1.1 405").count(), 2, "{second}");
-    assert!(!second.contains(" 101 "), "{second}");
+    let call = |id: u32| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_getBalance", "params": [LONG, "latest"] });
+    let batch = Value::from_iter((0..200).map(call)).to_string();
+    let mut stream = TcpStream::connect(node.address).expect("the node listens");
+    stream.set_read_timeout(Some(SOON)).expect("a positive timeout");
+    for _ in 0..3 {
+        assert_eq!(http::post_on(&mut stream, batch.as_bytes()), 200);
+    }
+    let mut socket = WebSocket::upgrade(stream, node.address);
+    // More than are read at once, in two batches, and subscriptions in one.
+    for id in 0..500 {
+        socket.send(&call(id).to_string());
+    }
+    for _ in 0..500 {
+        assert_eq!(socket.next()["result"], "0x0");
+    }
+    let subscribe =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"] });
+    socket.send(&Value::from_iter((0..100).map(|_| subscribe.clone())).to_string());
+    let answers = (0..101).map(|_| socket.next()).filter(Value::is_array).count();
+    assert_eq!(answers, 1);
+    socket.send(&call(7).to_string());
+    assert_eq!(socket.next()["id"], 7);
+}
+
+/// An answer without a call behind it, which echoes what was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_messages_that_are_no_calls_are_read_no_further() {
+    let node = node(RpcConfig { max_request_bytes: 1 << 20, ..RpcConfig::default() }).await;
+    let mut stream = WebSocket::open(node.address).into_stream();
+    stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a positive timeout");
+    let echoed = ws::frame(&json!({ "id": "x".repeat(1_000_000) }).to_string());
+    let (mut sent, mut refused) = (0, None);
+    while sent < 100 << 20 && refused.is_none() {
+        refused = stream.write_all(&echoed).err();
+        sent += echoed.len();
+    }
+    assert_eq!(refused.expect("it is read no further").kind(), ErrorKind::WouldBlock);
+    assert!(sent < 40 << 20, "{sent} bytes were taken");
 }

@@ -14,6 +14,26 @@ pub fn post(address: SocketAddr, body: &[u8]) -> (u16, String) {
     exchange(address, head.as_bytes(), body)
 }
 
+/// Posts a body on a connection that goes on; the status.
+pub fn post_on(stream: &mut TcpStream, body: &[u8]) -> u16 {
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("it is taken");
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.and_then(|length| length.parse().ok()).expect("a length");
+    stream.read_exact(&mut vec![0; length]).expect("the body");
+    head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status")
+}
+
 /// Sends bytes and reads until the server closes. A server that refuses a body stops reading it,
 /// so a failed write is no failure of the exchange.
 pub fn exchange(address: SocketAddr, head: &[u8], body: &[u8]) -> (u16, String) {

@@ -9,9 +9,17 @@ pub struct WebSocket(TcpStream);
 
 /// A text frame, masked as a client's must be.
 pub fn frame(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).expect("a short message");
-    let mut frame = vec![0x81, 0x80 | 126];
-    frame.extend(length.to_be_bytes());
+    let mut frame = vec![0x81];
+    match u16::try_from(text.len()) {
+        Ok(length) => {
+            frame.push(0x80 | 126);
+            frame.extend(length.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0x80 | 127);
+            frame.extend((text.len() as u64).to_be_bytes());
+        }
+    }
     frame.extend([0; 4]); // masked with zeros
     frame.extend(text.as_bytes());
     frame
@@ -19,8 +27,13 @@ pub fn frame(text: &str) -> Vec<u8> {
 
 impl WebSocket {
     pub fn open(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).expect("the node listens");
+        let stream = TcpStream::connect(address).expect("the node listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a positive timeout");
+        Self::upgrade(stream, address)
+    }
+
+    /// On a connection that speaks HTTP.
+    pub fn upgrade(mut stream: TcpStream, address: SocketAddr) -> Self {
         let request = format!(
             "GET / HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
