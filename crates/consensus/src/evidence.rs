@@ -136,7 +136,9 @@ pub struct Archive {
 /// Votes of one member at one height, by epoch, step and round.
 type ByPosition = BTreeMap<(u64, Step, u64), SignedVote>;
 
-/// Votes of one member at one height that are kept.
+/// Votes of one member at one height that are kept. The highest rounds give way, for a liar can vote
+/// for rounds to come without end, and no decision waits for those; where there is no height, for
+/// elections, the lowest of the first epoch, which are over.
 const KEPT_PER_MEMBER: usize = 256;
 
 impl Archive {
@@ -154,8 +156,12 @@ impl Archive {
             let contradicts = first.vote.contradicts(&signed.vote);
             return contradicts.then_some(Evidence::DoubleVote { a: *first, b: *signed });
         }
-        if mine.len() < KEPT_PER_MEMBER {
-            mine.insert(place, *signed);
+        mine.insert(place, *signed);
+        if mine.len() > KEPT_PER_MEMBER {
+            let round = |(epoch, _, round): &&(u64, Step, u64)| (*epoch, *round);
+            let ends = (mine.keys().min_by_key(round), mine.keys().max_by_key(round));
+            let (lowest, highest) = (*ends.0.expect("it has some"), *ends.1.expect("it has some"));
+            mine.remove(if position.height.0 == 0 { &lowest } else { &highest });
         }
         mine.values().find_map(|other| {
             let (commit, change) =
@@ -194,4 +200,41 @@ impl Archive {
 /// The context of a round change: what it says of the round that was prepared.
 pub(crate) fn prepared_context(round: Option<u64>) -> B256 {
     B256::from(alloy_primitives::U256::from(round.map_or(0, |round| round + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use landfall_types::{Position, Signature, Vote};
+
+    fn vote(step: Step, height: u64, round: u64, hash: u8) -> SignedVote {
+        let position = Position { epoch: 0, step, height: Height(height), round };
+        let vote = Vote { position, hash: B256::repeat_byte(hash), context: B256::ZERO };
+        SignedVote { vote, signer: NodeId::ZERO, signature: Signature([0; 65]) }
+    }
+
+    #[test]
+    fn a_liar_cannot_fill_its_place_with_votes_for_rounds_that_do_not_matter() {
+        let mut archive = Archive::new(10);
+        for round in 0..2 * KEPT_PER_MEMBER as u64 {
+            assert_eq!(archive.note(&vote(Step::Prepare, 5, 1_000 + round, 1)), None);
+        }
+        assert_eq!(archive.len(), KEPT_PER_MEMBER);
+        let [first, second] = [1, 2].map(|hash| vote(Step::Commit, 5, 0, hash));
+        assert_eq!(archive.note(&first), None);
+        let evidence = Evidence::DoubleVote { a: first, b: second };
+        assert_eq!(archive.note(&second), Some(evidence));
+        assert_eq!(archive.len(), KEPT_PER_MEMBER);
+    }
+
+    #[test]
+    fn of_elections_the_last_terms_are_compared() {
+        let mut archive = Archive::new(10);
+        let last = 2 * KEPT_PER_MEMBER as u64;
+        for term in 0..=last {
+            assert_eq!(archive.note(&vote(Step::Grant, 0, term, 1)), None);
+        }
+        assert!(archive.note(&vote(Step::Grant, 0, last, 2)).is_some());
+        assert_eq!(archive.len(), KEPT_PER_MEMBER);
+    }
 }

@@ -10,7 +10,7 @@ use alloy_primitives::B256;
 use landfall_consensus::pbft::{Justification, Message, Turns};
 use landfall_consensus::{Evidence, Input, InvalidEvidence, Output, protocol};
 use landfall_types::{Certificate, Height, Kind, Params, Signature, Span, Step, Time};
-use network::{Network, id};
+use network::{Network, genesis, id};
 use pbft::{Bench, decision, nothing, params, reports, sign, steps, votes};
 use std::collections::BTreeSet;
 
@@ -163,6 +163,19 @@ fn s4_6_a_fresh_block_from_the_future_waits_and_a_prepared_one_does_not() {
     let prepared = bench.prepares(&[2, 3, 4], 0, block, &nothing());
     let why = bench.justify(1, &[(2, Some(&prepared)), (3, None), (4, None)]);
     assert!(steps(&bench.proposal(3, 1, block, &why)).contains(&Step::Prepare));
+}
+
+/// The parent may be of another protocol, which judged no time, or of clocks that were put back since.
+#[test]
+fn a_parent_ahead_of_the_clocks_stops_nothing() {
+    for (after_parent, waits) in [(1, false), (2, true)] {
+        let mut bench = Bench::new(4, 1);
+        let ahead = 10 * params().clock_drift.0;
+        bench.now = genesis().time - Span(ahead);
+        let (block, _) = bench.block(2, ahead + after_parent);
+        let prepares = steps(&bench.proposal(2, 0, block, &nothing())).contains(&Step::Prepare);
+        assert_eq!(prepares, !waits, "{after_parent} ms after its parent");
+    }
 }
 
 // §4.4, view changes.

@@ -55,7 +55,9 @@ impl Recoveries {
                 || (share.bytes > 0 && share.bytes + bytes > limits.recovering_bytes)
         });
         let crowd = stranger && self.of_strangers >= limits.recovering_of_strangers;
-        if full || crowd || self.total >= limits.recovering {
+        // A member always has one place, so that some of them cannot shut out the others.
+        let all = self.total >= limits.recovering && (stranger || held.is_some());
+        if full || crowd || all {
             return false;
         }
         let share = self.shares.entry(from).or_insert(Share { messages: 0, bytes: 0, stranger });
@@ -104,5 +106,29 @@ impl Answers {
     /// Forgets who has not asked lately.
     pub fn forget(&mut self, now: Time) {
         self.0.retain(|_, (since, _)| *since <= now && now.since(*since) < SECOND);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_without_a_place_gets_one_though_others_have_them_all() {
+        let limits = Limits::default();
+        let mut recoveries = Recoveries::default();
+        let name = |number: usize| NodeId::from([number as u8; 20]);
+        let liars = limits.recovering / limits.recovering_of_peer;
+        for liar in 0..liars {
+            for _ in 0..limits.recovering_of_peer {
+                assert!(recoveries.begin(name(liar), true, 0, &limits));
+            }
+        }
+        assert_eq!(recoveries.len(), limits.recovering);
+        assert!(recoveries.begin(name(100), true, 0, &limits));
+        assert!(!recoveries.begin(name(100), true, 0, &limits), "one is enough then");
+        assert!(!recoveries.begin(name(101), false, 0, &limits), "a stranger");
+        recoveries.end(name(100), 0);
+        assert_eq!(recoveries.len(), limits.recovering);
     }
 }

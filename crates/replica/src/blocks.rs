@@ -9,7 +9,7 @@ use crate::waiting::{Building, Waiting};
 use alloy_primitives::{B256, Bytes, U256};
 use landfall_chain::{Attributes, Begin, Executed, ImportError};
 use landfall_consensus::{
-    Input, SealedHeader, Tree, TreeBlock, Verdict, lottery, planted, protocol,
+    Input, SealedHeader, Tree, TreeBlock, Verdict, lottery, planted, pow, protocol,
 };
 use landfall_types::{Block, Epoch, Extension, Height, Kind, NodeId, Time};
 use std::sync::Arc;
@@ -54,6 +54,11 @@ impl Replica {
         if self.is_of_work(&header) && !block.seal.is_empty() {
             // It is not in the hash, and would be kept and served with the block.
             self.penalise(from, "a seal on a block whose seal is its work");
+            return Ok(());
+        }
+        if self.is_of_work(&header) && !pow::meets(&header.header) {
+            // Before its parent is looked for: what did not cost its work is not kept.
+            self.penalise(from, "a block without its work");
             return Ok(());
         }
         let agreement = self.agreement_of(&header);
@@ -109,7 +114,10 @@ impl Replica {
         let waiting = Waiting { block, header, from, holder, bytes, executing: false, since: now };
         self.blocks.waiting.insert(hash, waiting);
         if missing {
-            self.want(now, parent, Some(from), Some(holder).filter(|_| !needed));
+            // Below a block that our engine needs, its maker answers for what is missing: there may be
+            // no end to it.
+            let proven = self.sync.proven().any(|proven| self.blocks.leads_to(*proven, hash));
+            self.want(now, parent, Some(from), Some(holder).filter(|_| !proven));
         }
         // Nothing else can move before it does: looking at all that waits is what a flood would cost.
         if self.pump_one(now, hash)? {
@@ -118,9 +126,10 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether our engine or a proof needs a block, or one that waits for it.
+    /// Whether our engine or a proof needs a block, or a proof one that waits for it.
     fn is_needed(&self, hash: &B256) -> bool {
-        self.sync.needed().any(|it| it == hash || self.blocks.root_of(it) == *hash)
+        self.sync.needed().any(|it| it == hash)
+            || self.sync.proven().any(|it| self.blocks.root_of(it) == *hash)
     }
 
     /// The epoch that a block names, if it is known and an agreement.

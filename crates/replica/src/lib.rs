@@ -18,6 +18,7 @@ mod limits;
 mod mempool;
 mod outputs;
 mod passage;
+mod recent;
 mod replica;
 mod signer;
 mod sync;

@@ -2,6 +2,7 @@
 
 use crate::halt::Halt;
 use crate::job::{Effect, Job, Sign, SignedDone};
+use crate::recent::Recent;
 use crate::replica::Replica;
 use crate::signer::Refused;
 use crate::wire::{To, Wire};
@@ -11,7 +12,7 @@ use landfall_consensus::{
     Body, Evidence, FinalityProof, ForkChoice, Input, Output, Recipients, Record, planted, protocol,
 };
 use landfall_types::{Signature, SignedVote, Step, Time, Vote};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Own signatures that are kept for retransmission.
 const KEPT_SIGNATURES: usize = 256;
@@ -43,8 +44,8 @@ pub(crate) struct Outbox {
     pub logged: ForkChoice,
     pub flushed: Option<FlushDone>,
     flushing: bool,
-    /// Own votes, signed; the oldest positions go first.
-    signed: BTreeMap<Vote, Signature>,
+    /// Own votes, signed.
+    signed: Recent<Vote, Signature>,
     signing: BTreeSet<Vote>,
 }
 
@@ -63,7 +64,7 @@ impl Outbox {
             },
             flushed: None,
             flushing: false,
-            signed: BTreeMap::new(),
+            signed: Recent::new(KEPT_SIGNATURES),
             signing: BTreeSet::new(),
         }
     }
@@ -307,9 +308,6 @@ impl Replica {
             }
         };
         self.outbox.signed.insert(vote, signature);
-        while self.outbox.signed.len() > KEPT_SIGNATURES {
-            self.outbox.signed.pop_first();
-        }
         self.speak(now, epoch, to, vote, signature, body)
     }
 

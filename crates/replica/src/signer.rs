@@ -1,18 +1,18 @@
 //! The key of a validator, and the guard in front of it.
 
+use crate::recent::Recent;
 use alloy_consensus::Header;
 use alloy_primitives::{B256, keccak256};
 use landfall_consensus::pow;
 use landfall_types::{Height, NodeId, Position, Signature, Step, Vote};
 use parking_lot::Mutex;
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Positions whose votes the guard remembers.
 const GUARDED: usize = 4_096;
 
-/// A position, ordered so that the first ones were decided longest ago.
+/// A position.
 type Place = (u64, Height, u64, Step);
 
 /// Why a vote was not signed.
@@ -79,7 +79,7 @@ pub fn seal_digest(hash: B256, chain: B256) -> B256 {
 pub struct KeySigner {
     id: NodeId,
     key: SecretKey,
-    signed: Mutex<BTreeMap<Place, (Vote, Signature)>>,
+    signed: Mutex<Recent<Place, (Vote, Signature)>>,
 }
 
 impl KeySigner {
@@ -91,7 +91,7 @@ impl KeySigner {
         let key = SecretKey::from_byte_array(secret)?;
         let public = PublicKey::from_secret_key(SECP256K1, &key).serialize_uncompressed();
         let id = NodeId::from_slice(&keccak256(&public[1..])[12..]);
-        Ok(Self { id, key, signed: Mutex::default() })
+        Ok(Self { id, key, signed: Mutex::new(Recent::new(GUARDED)) })
     }
 
     /// Signs 32 bytes as they are.
@@ -124,9 +124,6 @@ impl Signer for KeySigner {
         }
         let signature = self.sign_digest(vote.digest(chain));
         signed.insert(place, (*vote, signature));
-        if signed.len() > GUARDED {
-            signed.pop_first();
-        }
         Ok(signature)
     }
 
@@ -177,6 +174,14 @@ mod tests {
         assert_eq!(signer.signed.lock().len(), GUARDED);
         assert!(signer.sign(&vote(Step::Prepare, rounds - 1, 2), CHAIN).is_err());
         assert!(signer.sign(&vote(Step::Prepare, 10, 2), CHAIN).is_err());
+        // Raft's grants have no height: the position of a new one stands before all others.
+        let grant = |hash| {
+            let mut grant = vote(Step::Grant, 3, hash);
+            grant.position.height = Height(0);
+            grant
+        };
+        signer.sign(&grant(1), CHAIN).unwrap();
+        assert!(signer.sign(&grant(2), CHAIN).is_err());
     }
 
     #[test]

@@ -500,18 +500,8 @@ impl Replica {
             wanted.holder = wanted.holder.and(holder);
             return;
         }
-        let is_stranger =
-            |holder: Option<NodeId>| holder.is_some_and(|id| !self.epoch().has_member(&id));
-        let (mut same, mut claimed, mut of_strangers) = (0, 0, 0);
-        for wanted in self.sync.wanted.values() {
-            same += usize::from(wanted.holder == holder);
-            claimed += usize::from(wanted.holder.is_some());
-            of_strangers += usize::from(is_stranger(wanted.holder));
-        }
-        // Strangers together leave room for members.
-        let full = (holder.is_some() && claimed >= limits.wanted_blocks)
-            || (is_stranger(holder) && of_strangers >= limits.wanted_of_strangers);
-        if full || same >= limits.wanted_of_peer {
+        let same = self.sync.wanted.values().filter(|wanted| wanted.holder == holder).count();
+        if same >= limits.wanted_of_peer || !self.has_room_to_want(holder, same) {
             return;
         }
         self.sync.wanted.insert(hash, Wanted { retry, expiry, asked: 1, holder });
@@ -519,6 +509,34 @@ impl Replica {
             let to = from.filter(|id| *id != self.config.me).map_or(To::Any, To::One);
             self.effects.push(Effect::Send { to, wire: Wire::Get(hash) });
         }
+    }
+
+    /// Makes room for a block that somebody answers for who has some already: one gives way of who has
+    /// most, the one that was asked for in vain most often. Strangers together leave room for members.
+    fn has_room_to_want(&mut self, holder: Option<NodeId>, held: usize) -> bool {
+        let Some(holder) = holder else { return true };
+        let is_stranger = |id: &NodeId| !self.epoch().has_member(id);
+        let mut shares: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for claimer in self.sync.wanted.values().filter_map(|wanted| wanted.holder) {
+            *shares.entry(claimer).or_default() += 1;
+        }
+        let claimed: usize = shares.values().sum();
+        let strangers = shares.iter().filter(|(id, _)| is_stranger(id));
+        let of_strangers: usize = strangers.map(|(_, share)| share).sum();
+        let crowded =
+            is_stranger(&holder) && of_strangers >= self.config.limits.wanted_of_strangers;
+        if !crowded && claimed < self.config.limits.wanted_blocks {
+            return true;
+        }
+        shares.retain(|id, share| *share > held + 1 && (!crowded || is_stranger(id)));
+        let Some((greediest, _)) = shares.into_iter().max_by_key(|(_, share)| *share) else {
+            return false;
+        };
+        let theirs = self.sync.wanted.iter().filter(|(_, it)| it.holder == Some(greediest));
+        let (vainest, _) = theirs.max_by_key(|(_, it)| it.asked).expect("it has more than one");
+        let vainest = *vainest;
+        self.sync.wanted.remove(&vainest);
+        true
     }
 
     /// Repeats what is due: fetches, the announcement, blocks whose time has come.

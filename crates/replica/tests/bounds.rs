@@ -379,6 +379,69 @@ fn what_strangers_make_a_node_want_does_not_make_it_flood_its_peers() {
 }
 
 #[test]
+fn strangers_that_speak_of_blocks_without_end_leave_room_for_another() {
+    let (mut it, block) = one_behind();
+    let asks = |it: &mut Cluster, from: u64, parent: B256| {
+        let foreign = of_unknown_epoch(it, &block, |it| it.parent_hash = parent);
+        it.inject_as(stranger(from).id(), 3, Wire::Block(foreign));
+        it.now += Span(500);
+        let replica = it.nodes[3].replica.as_mut().expect("it runs");
+        let effects = replica.handle(it.now, Event::Wake).expect("it goes on");
+        let get = |effect: &Effect| matches!(effect, Effect::Send { wire: Wire::Get(hash), .. } if *hash == parent);
+        effects.iter().any(get)
+    };
+    let limits = Limits::default();
+    for number in 0..limits.wanted_of_strangers as u64 {
+        let parent = keccak256(number.to_be_bytes());
+        let foreign = of_unknown_epoch(&it, &block, |it| it.parent_hash = parent);
+        it.inject_as(stranger(number / limits.wanted_of_peer as u64).id(), 3, Wire::Block(foreign));
+    }
+    for number in 1_000..1_010 {
+        assert!(asks(&mut it, 100, keccak256([number as u8; 5])), "the place of nobody");
+    }
+    assert!(!asks(&mut it, 0, keccak256([7; 9])), "who has most gets no more");
+}
+
+/// A proposal names a block, its maker sends that and one below the other, and none of them can ever be
+/// executed.
+#[test]
+fn a_chain_below_a_proposed_block_is_on_its_makers_account() {
+    let mut it = settled(cluster::pbft(), 4);
+    let liar = it.proposer(1);
+    let victim = (liar + 1) % 4;
+    it.part(&[victim]);
+    let length = 3 * Limits::default().waiting_of_peer as u64;
+    let mut chain = vec![orphan(&it, 1, &key(liar), id(liar), 0)];
+    for _ in 1..length {
+        let below = chain.last().expect("there is one").clone();
+        let next = changed(&it, &below, |_, header| {
+            header.number += 1;
+            header.parent_hash = below.hash();
+        });
+        chain.push(next);
+    }
+    let top = chain.last().expect("there is one").hash();
+    let height = it.finalized(victim) + 1;
+    let said = Vote {
+        hash: top,
+        context: pbft::Justification::empty().digest(),
+        ..vote(Step::Proposal, height, 0)
+    };
+    let message = pbft::Message::Proposal { justification: pbft::Justification::empty() };
+    let said = engine(signed(&it, &key(liar), said), message);
+    let before = it.replica(victim).queued();
+    it.inject_as(id(liar), victim, said);
+    for block in chain.into_iter().rev() {
+        it.inject_as(id(liar), victim, Wire::Block(block));
+    }
+    let limits = Limits::default();
+    let (kept, most) =
+        (it.replica(victim).queued() - before, limits.waiting_of_peer + limits.wanted_of_peer);
+    assert!(kept > 0, "the proposal was not taken");
+    assert!(kept <= most + 8, "{kept} are kept");
+}
+
+#[test]
 fn what_waits_is_let_go_when_finality_has_passed_it() {
     let mut it = settled(cluster::pbft(), 4);
     let before = it.replica(1).queued();

@@ -8,19 +8,10 @@ mod cluster;
 
 use alloy_primitives::B256;
 use cluster::{Cluster, Kept, PATIENCE, id, key, others, settled, size};
-use landfall_consensus::pbft::Turns;
 use landfall_consensus::{Body, pbft, raft};
 use landfall_replica::{JobKind, Signer, Wire};
 use landfall_types::{Height, Params, Position, SignedVote, Span, Step, Vote};
 use std::collections::BTreeSet;
-
-/// Whose turn it is at the height that is open at a node, in round 0 of PBFT.
-fn proposer(it: &Cluster, node: usize) -> usize {
-    let (replica, height) = (it.replica(node), Height(it.finalized(node)));
-    let turns = Turns::above(replica.epoch(), replica.tree(), replica.choice().finalized);
-    let turn = turns.leader(height.next(), 0);
-    (0..it.nodes.len()).find(|number| id(*number) == turn).expect("a member")
-}
 
 /// One node loses power at a point of a height, and another cut follows; then all goes on. False
 /// if there is no such point.
@@ -205,7 +196,7 @@ fn b1_a_pbft_node_that_loses_power_prepares_once_in_a_round() {
 /// held back from there on.
 fn built_and_held(kind: JobKind) -> (Cluster, usize, B256) {
     let mut it = settled(cluster::pbft(), 4);
-    let leader = proposer(&it, 0);
+    let leader = it.proposer(0);
     assert!((0..4).all(|node| it.finalized(node) == it.finalized(0)), "all stand at one height");
     it.hold(leader, kind);
     let built = it.run_until(PATIENCE, |it| !it.open_blocks(leader).is_empty());

@@ -148,9 +148,12 @@ impl Pbft {
             self.candidate = None;
             return;
         }
-        // The time of a block that was prepared once is not this round's matter.
+        // The time of a block that was prepared once is not this round's matter, and the least that may
+        // follow the parent's is nobody's fault: the parent may be of another protocol, or of clocks that
+        // were put back.
         let soonest = block.time - self.params.clock_drift;
-        if !bound && soonest > cx.now {
+        let least = cx.tree.get(&block.parent).is_some_and(|it| block.time <= it.time + Span(1));
+        if !bound && soonest > cx.now && !least {
             self.held = Timer::after(soonest, Span(0));
             return;
         }

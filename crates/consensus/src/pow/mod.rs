@@ -7,7 +7,8 @@
 //!    epoch begins ([`difficulty_after`]). The header's `difficulty` is the target's work, exactly.
 //! 3. The branch of most work wins; the one seen first among equals (§5). See [`crate::lottery`].
 //! 4. A block's time is after its parent's. One that is further ahead of this node's own clock
-//!    than `clock_drift` waits: it is early, not invalid.
+//!    than `clock_drift` waits: it is early, not invalid. Not if it is the least time that may follow
+//!    the parent's, which may be of another protocol.
 //! 5. A block pays its maker a subsidy as its one withdrawal (§6; EIP-4895), by a schedule.
 //! 6. `finalized` is a depth, a parameter of the genesis: probable, never certain (§11).
 //! 7. Anybody may make blocks; the committee of the epoch does not matter.
@@ -38,7 +39,7 @@ use crate::solo::check_ours;
 use crate::{Evidence, InvalidEvidence, Tree, TreeBlock};
 use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, U256};
-use landfall_types::{Epoch, Height, NodeId, Params, PowParams, Time};
+use landfall_types::{Epoch, Height, NodeId, Params, PowParams, Span, Time};
 
 /// The stateless half.
 pub(crate) struct PowProtocol;
@@ -87,7 +88,9 @@ impl Protocol for PowProtocol {
         if header.withdrawals_root != Some(paid) {
             return Verdict::Invalid("the withdrawals are not the block's subsidy");
         }
-        if Time(sealed.extension.milliseconds) > now + params.clock_drift {
+        let time = Time(sealed.extension.milliseconds);
+        let least = tree.block(&header.parent_hash).time + Span(1);
+        if time > (now + params.clock_drift).max(least) {
             return Verdict::NotYet;
         }
         Verdict::Valid

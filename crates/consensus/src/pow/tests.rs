@@ -157,6 +157,14 @@ fn block_from_the_future_waits_until_the_clock_is_near() {
 }
 
 #[test]
+fn block_with_the_least_time_after_its_parent_waits_for_no_clock() {
+    let tree = tree();
+    let [least, later] = [1, 2].map(|ahead| mined(anchor(&tree), START + ahead, |_, _| {}));
+    assert_eq!(judge(&tree, &least, 0), Verdict::Valid);
+    assert_eq!(judge(&tree, &later, 0), Verdict::NotYet);
+}
+
+#[test]
 fn own_time_of_a_block_does_not_change_its_difficulty() {
     let tree = tree();
     for time in [START + 1, START + 2_000, START + 500_000] {

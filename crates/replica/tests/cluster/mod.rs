@@ -14,6 +14,7 @@ use landfall_chain::pool::{Order, Pool, PoolLimits};
 use landfall_chain::store::{MemoryViews, TestDisk};
 use landfall_chain::{Chain, ChainOptions, ChainReader, Place};
 use landfall_consensus::ForkChoice;
+use landfall_consensus::pbft::Turns;
 use landfall_replica::{
     Config, Done, Effect, Event, Halt, Job, JobKind, KeySigner, Limits, Mempool, Refused, Replica,
     Signer, To, Wire, next_rules,
@@ -502,6 +503,14 @@ impl Cluster {
     pub fn open_blocks(&self, node: usize) -> Vec<B256> {
         let tree = self.replica(node).tree();
         tree.above(Height(self.finalized(node))).map(|block| block.hash).collect()
+    }
+
+    /// Whose turn it is at the height that is open at a node, in round 0 of PBFT.
+    pub fn proposer(&self, node: usize) -> usize {
+        let (replica, height) = (self.replica(node), Height(self.finalized(node)));
+        let turns = Turns::above(replica.epoch(), replica.tree(), replica.choice().finalized);
+        let turn = turns.leader(height.next(), 0);
+        (0..self.nodes.len()).find(|number| id(*number) == turn).expect("a member")
     }
 
     /// The leader of Raft, if one is known to itself.
