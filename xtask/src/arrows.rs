@@ -94,7 +94,7 @@ const ABSENCES: &[Absence] = &[
     Absence {
         under: PURE,
         except: &[],
-        words: &["collections::HashMap", "collections::HashSet", "collections::{HashMap"],
+        words: &["collections::HashMap", "collections::HashSet"],
         why: "evm, consensus and light iterate nothing unordered; for look-ups alone take alloy's maps",
     },
     Absence {
@@ -189,18 +189,32 @@ fn wrong_arrows(packages: &[Package]) -> Vec<String> {
     wrong
 }
 
-/// The sources of a file without line comments and without its unit tests.
+/// The sources of a file without line comments and without its unit tests, which are its end.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let end = text.find("#[cfg(test)]\nmod ").unwrap_or(text.len());
-    text[..end]
+    const TESTS: &str = "#[cfg(test)]\nmod ";
+    // A module in another file ends nothing.
+    let begins = |start: &usize| {
+        let line = text[start + TESTS.len()..].lines().next();
+        line.is_some_and(|line| line.contains('{'))
+    };
+    let end = text.match_indices(TESTS).map(|(start, _)| start).find(begins);
+    text[..end.unwrap_or(text.len())]
         .lines()
         .map(|line| line.split_once("//").map_or(line, |(code, _)| code))
         .enumerate()
         .map(|(index, line)| (index + 1, line))
 }
 
-/// Whether `word` stands in `line`, not as a part of a longer identifier.
+/// Whether `word` stands in `line`, not as a part of a longer identifier; or, if it is a path, its last
+/// part in braces behind the others.
 fn names(line: &str, word: &str) -> bool {
+    if let Some((module, item)) = word.rsplit_once("::")
+        && !item.is_empty()
+        && let Some((_, list)) = line.split_once(&format!("{module}::{{"))
+        && names(list, item)
+    {
+        return true;
+    }
     let inside = |character: char| character.is_alphanumeric() || character == '_';
     line.match_indices(word).any(|(start, _)| {
         let before = line[..start].chars().next_back();
@@ -338,5 +352,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sees_through_lists_and_behind_modules_in_other_files() {
+        let absence =
+            ABSENCES.iter().find(|it| it.words.contains(&"collections::HashMap")).unwrap();
+        let path = Path::new("crates/evm/src/x.rs");
+        let listed = "use std::collections::{BTreeMap, HashMap};\n";
+        assert_eq!(present(absence, path, listed).len(), 1);
+        assert!(
+            present(absence, path, "use std::collections::{BTreeMap, HashMapped};\n").is_empty()
+        );
+        assert!(present(absence, path, "use alloy::map::{B256Map, HashMap};\n").is_empty());
+        let below =
+            format!("#[cfg(test)]\nmod model;\n{listed}#[cfg(test)]\nmod tests {{\n{listed}}}\n");
+        assert_eq!(present(absence, path, &below).len(), 1);
     }
 }

@@ -13,6 +13,7 @@ mod network;
 mod node;
 
 use landfall_chain::store::SplitMix;
+use network::client::Client;
 use network::fault::Fault;
 use network::load::Load;
 use network::watch::Watchers;
@@ -110,20 +111,22 @@ fn nothing_acknowledged_is_lost_when_processes_disks_links_and_clocks_fail() {
     assert!(!engines.is_empty(), "LANDFALL_CHAOS_ENGINE: {named:?} is none of pbft, raft, pow");
     println!("seed {seed}");
     let each = Duration::from_secs(seconds) / engines.len() as u32;
+    let least = setting("LANDFALL_CHAOS_RESTARTS", engines.len() as u64);
+    let share = least.div_ceil(engines.len() as u64);
     let mut all = Tally::default();
     for engine in &engines {
-        let tally = run(*engine, seed, each);
+        let tally = run(*engine, seed, each, share);
         println!("{}: {}", engine.name(), tally.line());
         all.add(&tally);
     }
     println!("chaos: {}", all.line());
-    let least = setting("LANDFALL_CHAOS_RESTARTS", engines.len() as u64);
     let done = u64::from(all.with_restarts());
     assert!(done >= least, "{done} cycles with restarts; {least} were wanted in {seconds} s");
     assert!(all.acknowledged > 0, "nothing was acknowledged: the load did not reach the nodes");
 }
 
-fn run(engine: Engine, seed: u64, time: Duration) -> Tally {
+/// Cycles for some time; longer, but not twice as long, until nodes were restarted in so many.
+fn run(engine: Engine, seed: u64, time: Duration, share: u64) -> Tally {
     let begin = Instant::now();
     let mut random = SplitMix(seed);
     let small_disk = Some(random.below(NODES as u64) as usize);
@@ -138,7 +141,12 @@ fn run(engine: Engine, seed: u64, time: Duration) -> Tally {
     first.unwrap_or_else(|error| panic!("{}: no first receipt: {error}", engine.name()));
     let mut tally = Tally::default();
     let mut deck = Vec::new();
-    while tally.cycles() == 0 || begin.elapsed() + ENDING < time {
+    let goes_on = |tally: &Tally| {
+        let spent = begin.elapsed() + ENDING;
+        let wanting = tally.cycles() == 0 || u64::from(tally.with_restarts()) < share;
+        spent < time || (wanting && spent < 2 * time)
+    };
+    while tally.cycles() == 0 || goes_on(&tally) {
         if deck.is_empty() {
             deck = Fault::shuffled(&mut random);
             deck.retain(|fault| *fault != Fault::FillDisk || network.small_disk().is_some());
@@ -215,7 +223,7 @@ fn look_again(network: &Network, random: &mut SplitMix) -> Result<(), String> {
     let many = known.len() as u64;
     let sample: Vec<_> =
         (0..RECEIPTS_AGAIN.min(known.len())).map(|_| known[random.below(many) as usize]).collect();
-    for client in &network.clients {
+    for client in network.clients.iter().map(Client::patient) {
         let answers = client.finalized().and_then(|finalized| {
             client.blocks(finalized.saturating_sub(BLOCKS_AGAIN).max(1)..=finalized)?;
             client.accounts(finalized, &network.accounts)?;
@@ -233,7 +241,7 @@ fn end(network: &mut Network, load: Load, watchers: Watchers) {
     drained.unwrap_or_else(|error| panic!("{} transactions do not end: {error}", load.waiting()));
     drop((load, watchers));
     network.one_head().unwrap_or_else(|error| panic!("{error}"));
-    for client in &network.clients {
+    for client in network.clients.iter().map(Client::patient) {
         let finalized = client.finalized().expect("the node answers");
         client.blocks(1..=finalized).expect("the node answers");
     }

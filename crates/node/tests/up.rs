@@ -268,7 +268,11 @@ fn a_node_whose_final_blocks_are_outweighed_stays_and_says_why() {
     assert_eq!(heavier.stop(), Some(0));
     let lighter = Alone::start(&path, 1, port);
     lighter.wait_for_block(6);
+    // It does not mine while the other starts: it could overtake.
+    assert_eq!(lighter.stop(), Some(0));
     let heavier = Alone::start(&path, 2, port);
+    heavier.wait_for_block(24);
+    let lighter = Alone::start(&path, 1, port);
     let start = Instant::now();
     let why = loop {
         let status = lighter.ask("landfall_status", json!([])).expect("it stays");

@@ -107,6 +107,7 @@ impl World<'_> {
 
     fn forget_everything(&mut self, slot: usize) {
         let seed = self.lies.next_u64();
+        self.stats.told.insert(Class::Amnesia);
         self.crash(slot, true, true);
         self.slots[slot].disk = TestDisk::new(seed);
         self.slots[slot].views.clear();
@@ -116,7 +117,11 @@ impl World<'_> {
     pub(crate) fn lie(&mut self, slot: usize, recipients: &[usize], wire: Wire) {
         let now = self.now;
         let conduct = self.slots[slot].liar.as_mut().expect("a liar");
-        if conduct.mute || conduct.tells(Class::Silent, now) {
+        if conduct.mute {
+            return;
+        }
+        if conduct.tells(Class::Silent, now) {
+            self.stats.told.insert(Class::Silent);
             return;
         }
         if let Wire::Block(block) = &wire
@@ -131,17 +136,23 @@ impl World<'_> {
             self.slots[slot].liar.as_mut().expect("a liar").cut = cut;
         }
         if let Some(told) = self.help(slot, recipients, &wire) {
+            self.stats.told.insert(Class::HelpAndLeave);
             for (to, wire) in told {
                 self.say(slot, to, wire);
             }
             return;
         }
         let conduct = self.slots[slot].liar.as_mut().expect("a liar");
-        let told = |class| conduct.tells(class, now);
-        let some = told(Class::SelectiveSilence) || told(Class::Twins);
-        let heard: Vec<usize> =
-            recipients.iter().copied().filter(|to| !some || conduct.sides_with(*to)).collect();
-        if matches!(wire, Wire::Block(_)) && told(Class::WithheldBody) {
+        let told = |class: &Class| conduct.tells(*class, now);
+        let selective = [Class::SelectiveSilence, Class::Twins].into_iter().filter(told);
+        let selective: Vec<Class> = selective.collect();
+        let hears = |to: &usize| selective.is_empty() || conduct.sides_with(*to);
+        let heard: Vec<usize> = recipients.iter().copied().filter(hears).collect();
+        if heard.len() < recipients.len() {
+            self.stats.told.extend(selective);
+        }
+        if matches!(wire, Wire::Block(_)) && told(&Class::WithheldBody) {
+            self.stats.told.insert(Class::WithheldBody);
             return;
         }
         let wire = Arc::new(wire);
@@ -157,9 +168,11 @@ impl World<'_> {
                 (conduct.sides_with(to), conduct)
             };
             let cut = self.for_the_cut_block(slot, conduct, &wire);
+            let cut = cut.map(|wires| (Class::CutCertificate, wires));
             let bent = cut.or_else(|| if sides { None } else { self.bend(slot, conduct, &wire) });
             match bent {
-                Some(others) => {
+                Some((class, others)) => {
+                    self.stats.told.insert(class);
                     for other in others {
                         self.say(slot, to, other);
                     }
@@ -229,8 +242,8 @@ impl World<'_> {
         self.transmit(slot, to, &Arc::new(wire));
     }
 
-    /// What some are told in place of a message; `None`: the truth.
-    fn bend(&self, slot: usize, conduct: &Conduct, wire: &Wire) -> Option<Vec<Wire>> {
+    /// What some are told in place of a message, and which lie it is; `None`: the truth.
+    fn bend(&self, slot: usize, conduct: &Conduct, wire: &Wire) -> Option<(Class, Vec<Wire>)> {
         let told = |class| conduct.tells(class, self.now);
         let Wire::Engine { epoch, vote: Some(vote), body: Body::Pbft(body) } = wire else {
             return None;
@@ -247,27 +260,32 @@ impl World<'_> {
                     header.extra_data = Bytes::from_static(BROKEN);
                 })?;
                 let vote = Vote { hash: block.hash(), ..vote.vote };
-                Some(vec![signed(vote, body.clone())?, Wire::Block(block)])
+                let wires = vec![signed(vote, body.clone())?, Wire::Block(block)];
+                Some((Class::InvalidBlock, wires))
             }
             pbft::Message::Proposal { .. } if told(Class::EquivocatingProposer) => {
                 let block = self.rebuilt(slot, own, |header| header.gas_limit -= 1)?;
                 let vote = Vote { hash: block.hash(), ..vote.vote };
-                Some(vec![signed(vote, body.clone())?, Wire::Block(block)])
+                let wires = vec![signed(vote, body.clone())?, Wire::Block(block)];
+                Some((Class::EquivocatingProposer, wires))
             }
             pbft::Message::Proposal { justification } if told(Class::BadJustification) => {
                 let forged = self.bad_justification(justification);
                 let context = forged.digest();
                 let body = pbft::Message::Proposal { justification: forged };
-                Some(vec![signed(Vote { context, ..vote.vote }, body)?])
+                let wires = vec![signed(Vote { context, ..vote.vote }, body)?];
+                Some((Class::BadJustification, wires))
             }
             pbft::Message::Prepare | pbft::Message::Commit if told(Class::EquivocatingVoter) => {
                 let block = self.rebuilt(slot, own, |header| header.gas_limit -= 1)?;
                 let hash = if vote.vote.hash == own.hash() { block.hash() } else { own.hash() };
-                Some(vec![signed(Vote { hash, ..vote.vote }, body.clone())?])
+                let wires = vec![signed(Vote { hash, ..vote.vote }, body.clone())?];
+                Some((Class::EquivocatingVoter, wires))
             }
             pbft::Message::RoundChange { .. } if told(Class::EquivocatingVoter) => {
                 let vote = Vote { hash: B256::ZERO, context: B256::ZERO, ..vote.vote };
-                Some(vec![signed(vote, pbft::Message::RoundChange { prepared: None })?])
+                let wires = vec![signed(vote, pbft::Message::RoundChange { prepared: None })?];
+                Some((Class::EquivocatingVoter, wires))
             }
             _ => None,
         }
@@ -330,6 +348,7 @@ impl World<'_> {
                 Wire::Engine { epoch: *epoch, vote, body: body.clone() }
             })
             .collect();
+        self.stats.told.insert(Class::SecondSignature);
         for other in others {
             self.say(slot, to, other);
         }
@@ -341,8 +360,9 @@ impl World<'_> {
         (host.epoch().kind() == Kind::Pbft).then(|| (host.epoch().number, host.finalized().next()))
     }
 
-    fn broadcast(&mut self, slot: usize, wire: Option<Wire>) {
+    fn broadcast(&mut self, class: Class, slot: usize, wire: Option<Wire>) {
         let Some(wire) = wire else { return };
+        self.stats.told.insert(class);
         let wire = Arc::new(wire);
         for to in 0..self.slots.len() {
             if self.slots[to].id != self.slots[slot].id {
@@ -369,7 +389,7 @@ impl World<'_> {
                 _ => pbft::Message::RoundChange { prepared: None },
             };
             let wire = self.engine_message(slot, epoch, vote, body);
-            self.broadcast(slot, wire);
+            self.broadcast(Class::Spam, slot, wire);
         }
     }
 
@@ -377,6 +397,7 @@ impl World<'_> {
         let conduct = self.slots[slot].liar.as_ref().expect("a liar");
         let past: Vec<_> = conduct.past.iter().cloned().collect();
         for (to, wire) in past {
+            self.stats.told.insert(Class::Replay);
             self.transmit(slot, to, &wire);
         }
     }
@@ -386,7 +407,7 @@ impl World<'_> {
         let Some((epoch, height)) = self.open_height(slot) else { return };
         let (draw, hash) = (self.lies.next_u64(), nothing(self.lies.next_u64()));
         let finalized = Height(if draw & 1 == 0 { 1 << 40 } else { 0 });
-        self.broadcast(slot, Some(Wire::Status { finalized, head: hash }));
+        self.broadcast(Class::FalseSync, slot, Some(Wire::Status { finalized, head: hash }));
         let position = Position { epoch, step: Step::Commit, height, round: 0 };
         let own = self.slots[slot].liar.as_ref().and_then(|conduct| conduct.own.as_ref());
         let hash = own.map_or(hash, Block::hash);
@@ -405,7 +426,7 @@ impl World<'_> {
             signature: it.signer.forge(&vote, genesis_hash(host)),
         });
         let proof = FinalityProof { certificate: Certificate { vote, signatures } };
-        self.broadcast(slot, Some(Wire::Proof(proof)));
+        self.broadcast(Class::FalseSync, slot, Some(Wire::Proof(proof)));
     }
 
     /// A block of its own for later rounds, with no reason why it may be proposed there.
@@ -419,9 +440,9 @@ impl World<'_> {
             let vote = Vote { position, hash: own.hash(), context: justification.digest() };
             let body = pbft::Message::Proposal { justification: justification.clone() };
             let wire = self.engine_message(slot, epoch, vote, body);
-            self.broadcast(slot, wire);
+            self.broadcast(Class::BadJustification, slot, wire);
         }
-        self.broadcast(slot, Some(Wire::Block(own)));
+        self.broadcast(Class::BadJustification, slot, Some(Wire::Block(own)));
     }
 }
 

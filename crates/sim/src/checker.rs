@@ -13,6 +13,7 @@ use crate::scenario::{Adversary, Network as Topology, Scenario, Setup};
 use crate::world::Slot;
 use alloy_consensus::Header;
 use alloy_primitives::B256;
+use landfall_chain::store::TestDisk;
 use landfall_consensus::{Evidence, FinalityProof, protocol};
 use landfall_light::verify_signed_proof_by;
 use landfall_replica::Signer;
@@ -40,7 +41,8 @@ struct Watched {
 /// See the module.
 pub(crate) struct Checker {
     watched: Vec<Watched>,
-    nodes: usize,
+    /// Who lost its disk, and that disk as it was.
+    former: Option<(NodeId, TestDisk, Durable)>,
     canonical: BTreeMap<u64, B256>,
     epochs: BTreeMap<u64, Epoch>,
     promises: Promises,
@@ -61,11 +63,10 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Nothing seen.
-    pub fn new(scenario: &Scenario, slots: usize, nodes: usize) -> Self {
-        // Identities from `nodes` on are given to nodes that have lost their disk.
+    pub fn new(scenario: &Scenario, slots: usize) -> Self {
         Self {
             watched: (0..slots).map(|_| Watched::default()).collect(),
-            nodes,
+            former: None,
             canonical: BTreeMap::new(),
             epochs: BTreeMap::new(),
             promises: Promises::default(),
@@ -91,8 +92,9 @@ impl Checker {
     }
 
     /// A node's disk is another one.
-    pub fn forget(&mut self, slot: usize) {
-        self.watched[slot] = Watched::default();
+    pub fn forget(&mut self, slot: usize, id: NodeId, disk: TestDisk) {
+        let durable = std::mem::take(&mut self.watched[slot]).durable;
+        self.former = Some((id, disk, durable));
     }
 
     /// A person has told a node to leave what it took for final above a block.
@@ -219,10 +221,12 @@ impl Checker {
                 if it.liar.is_some() || search(durable, &it.disk, hash, &header) {
                     holders.insert(it.id);
                 }
-                // A member that lost its disk since held it when it voted.
-                if it.number >= self.nodes {
-                    holders.insert(crate::keys::node(slot));
-                }
+            }
+            // A member that lost its disk since held what it voted for before.
+            if let Some((id, disk, durable)) = &mut self.former
+                && search(durable, disk, hash, &header)
+            {
+                holders.insert(*id);
             }
             if epoch.committee.weight_of_all(&holders) >= quorum {
                 return Ok(());

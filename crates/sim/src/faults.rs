@@ -195,14 +195,14 @@ impl World<'_> {
         let number = self.setup.nodes;
         let (seed, table) = (self.faults.next_u64(), self.table.clone());
         let it = &mut self.slots[slot];
-        it.disk = TestDisk::new(seed);
+        let (id, disk) = (it.id, std::mem::replace(&mut it.disk, TestDisk::new(seed)));
         it.views.clear();
         if !landfall_consensus::planted!(DiskLoss) {
             it.number = number;
             it.id = keys::node(number);
             it.signer = std::sync::Arc::new(keys::HistorySigner::new(number, table));
         }
-        self.checker.forget(slot);
+        self.checker.forget(slot, id, disk);
         true
     }
 

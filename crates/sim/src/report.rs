@@ -49,6 +49,8 @@ pub struct Stats {
     pub histories: u64,
     /// Faults by class.
     pub faults: BTreeMap<Class, u64>,
+    /// The classes of lies that were told; among the faults they count from when liars may tell them.
+    pub told: BTreeSet<Class>,
     /// The classes that the seed has on.
     pub drawn: BTreeSet<Class>,
     /// In how many histories a class was on.
@@ -104,6 +106,7 @@ impl Stats {
         for (class, count) in &other.faults {
             *self.faults.entry(*class).or_default() += count;
         }
+        self.told.extend(&other.told);
         for class in &other.drawn {
             *self.drawn_in.entry(*class).or_default() += 1;
         }
@@ -176,6 +179,8 @@ impl Summary {
         for class in Class::ALL.iter().filter(|class| class.applies(self.scenario)) {
             if !stats.faults.contains_key(class) {
                 missing.push(format!("the class \"{}\" never happened", class.name()));
+            } else if class.is_byzantine() && !stats.told.contains(class) {
+                missing.push(format!("the lie \"{}\" was never told", class.name()));
             }
             let drawn = stats.drawn_in.get(class).copied().unwrap_or_default();
             if drawn * 5 < stats.histories {
@@ -321,18 +326,30 @@ impl Scenario {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_run_without_a_class_fails_and_says_which() {
-        let mut summary = Summary::new(&Scenario::RAFT);
-        let every = Class::ALL.iter().copied().filter(|class| class.applies(&Scenario::RAFT));
+    /// What a run of some size misses in which everything happened but some faults and some lies.
+    fn missing(scenario: &'static Scenario, fault: Class, lie: Class) -> Vec<String> {
+        let mut summary = Summary::new(scenario);
+        let every = Class::ALL.iter().copied().filter(|class| class.applies(scenario));
         for seed in 0..ENOUGH {
             let mut stats = Stats { histories: 1, view_changes: 1, ..Stats::default() };
             stats.drawn = every.clone().collect();
-            stats.faults = every.clone().filter(|c| *c != Class::Kill).map(|c| (c, 3)).collect();
-            stats.boundaries =
-                Scenario::RAFT.boundaries().into_iter().map(|place| (place, 1)).collect();
+            stats.faults = every.clone().filter(|class| *class != fault).map(|c| (c, 3)).collect();
+            stats.told = every.clone().filter(|c| c.is_byzantine() && *c != lie).collect();
+            stats.boundaries = scenario.boundaries().into_iter().map(|place| (place, 1)).collect();
             summary.add(Outcome { seed, violation: None, trace: 0, stats });
         }
-        assert_eq!(summary.missing(), ["the class \"process killed\" never happened"]);
+        summary.missing()
+    }
+
+    #[test]
+    fn a_run_without_a_class_or_a_lie_fails_and_says_which() {
+        assert_eq!(
+            missing(&Scenario::RAFT, Class::Kill, Class::Spam),
+            ["the class \"process killed\" never happened"]
+        );
+        assert_eq!(
+            missing(&Scenario::PBFT, Class::LongPartition, Class::InvalidBlock),
+            ["the lie \"invalid block\" was never told"]
+        );
     }
 }

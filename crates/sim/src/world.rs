@@ -167,7 +167,7 @@ impl<'a> World<'a> {
             jobs: stream(seed, 6),
             lies: stream(seed, 7),
             clients: stream(seed, 8),
-            checker: Checker::new(scenario, slots.len(), setup.nodes),
+            checker: Checker::new(scenario, slots.len()),
             stats: Stats::default(),
             violation: None,
             whole_from: 0,

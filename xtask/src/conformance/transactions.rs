@@ -57,8 +57,7 @@ fn run_file(file: &Path, folder: &Path, options: &Options, tally: &mut Tally) {
                     tally.skip();
                 }
                 Ok(fork) => tally.count(case, check(fork, &test.txbytes, expected)),
-                // The forks before Berlin have names of their own here.
-                Err(_) => tally.skip(),
+                Err(reason) => tally.count(case, Err(reason)),
             }
         }
     }

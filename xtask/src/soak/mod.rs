@@ -15,13 +15,16 @@ use std::time::{Duration, Instant};
 
 /// Nodes of the network.
 const NODES: usize = 4;
-const RPC_PORT: u16 = 31_545;
-const OPS_PORT: u16 = 33_545;
+/// Below those that the system gives out by itself.
+const RPC_PORT: u16 = 28_545;
+const OPS_PORT: u16 = 30_545;
 /// Between two looks at the nodes.
 const EVERY: Duration = Duration::from_secs(1);
 /// Looks of which a sample is the mean: memory goes up and down with each flush, every few seconds, by
 /// more than it may grow in all.
 const LOOKS: u32 = 10;
+/// Looks that may fail in a row.
+const BLIND: u32 = 5;
 /// A network that does not listen by then never will.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// The part of the run at whose end memory is judged: the last two thirds.
@@ -73,12 +76,12 @@ pub fn run(arguments: &Arguments) -> Outcome<()> {
     );
     wait_for_all()?;
     let mut load = Ended(offer(arguments)?);
-    let (samples, status) = loop_until_done(&mut load.0, &mut network.0)?;
-    if !status {
-        return Err("landfall bench failed: see what it said above".into());
-    }
+    let mut samples = Vec::new();
+    let ended = loop_until_done(&mut load.0, &mut network.0, &mut samples);
+    // What was seen explains why it failed, if it did.
     write_table(&root.join("memory.csv"), &samples)?;
     std::fs::write(root.join("memory.svg"), picture::draw(&samples))?;
+    ended?;
     judge(&samples, arguments.minutes)
 }
 
@@ -115,13 +118,18 @@ fn offer(arguments: &Arguments) -> Outcome<Child> {
         .spawn()?)
 }
 
-/// Looks at the nodes until the load has ended; also whether it ended well.
-fn loop_until_done(load: &mut Child, network: &mut Child) -> Outcome<(Vec<Sample>, bool)> {
-    let (mut samples, mut begun, mut next) = (Vec::new(), None, Instant::now());
-    let (mut looks, mut sum) = (0, [0.0; NODES]);
+/// Looks at the nodes until the load has ended.
+fn loop_until_done(
+    load: &mut Child,
+    network: &mut Child,
+    samples: &mut Vec<Sample>,
+) -> Outcome<()> {
+    let (mut begun, mut next) = (None, Instant::now());
+    let (mut looks, mut sum, mut blind) = (0, [0.0; NODES], 0);
     loop {
         if let Some(status) = load.try_wait()? {
-            return Ok((samples, status.success()));
+            let failed = "landfall bench failed: see what it said above".into();
+            return if status.success() { Ok(()) } else { Err(failed) };
         }
         if let Some(status) = network.try_wait()? {
             return Err(format!("the network ended by itself: {status}").into());
@@ -131,14 +139,16 @@ fn loop_until_done(load: &mut Child, network: &mut Child) -> Outcome<(Vec<Sample
             continue;
         }
         next += EVERY;
-        let mut transfers = 0.0;
-        for (node, sum) in sum.iter_mut().enumerate() {
-            let text = scrape(node)?;
-            *sum += value(&text, "landfall_process_resident_bytes")? / f64::from(1 << 20);
-            if node == 0 {
-                transfers = value(&text, "landfall_chain_transactions_total")?;
+        let (seen, transfers) = match look() {
+            Ok(seen) => seen,
+            Err(_) if blind < BLIND => {
+                blind += 1;
+                continue;
             }
-        }
+            Err(error) => return Err(error),
+        };
+        blind = 0;
+        sum.iter_mut().zip(seen).for_each(|(sum, seen)| *sum += seen);
         looks += 1;
         if looks < LOOKS {
             continue;
@@ -155,6 +165,19 @@ fn loop_until_done(load: &mut Child, network: &mut Child) -> Outcome<(Vec<Sample
             });
         }
     }
+}
+
+/// Resident MiB of each node, and the transfers in the chain of the first one.
+fn look() -> Outcome<([f64; NODES], f64)> {
+    let (mut resident, mut transfers) = ([0.0; NODES], 0.0);
+    for (node, resident) in resident.iter_mut().enumerate() {
+        let text = scrape(node)?;
+        *resident = value(&text, "landfall_process_resident_bytes")? / f64::from(1 << 20);
+        if node == 0 {
+            transfers = value(&text, "landfall_chain_transactions_total")?;
+        }
+    }
+    Ok((resident, transfers))
 }
 
 /// The metrics of a node, as text.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long a call may take: a frozen node answers none.
 const LIMIT: Duration = Duration::from_secs(2);
+/// How long it may take of a node that must answer.
+const PATIENT: Duration = Duration::from_secs(60);
 /// Calls in a batch.
 pub const BATCH: usize = 100;
 
@@ -51,12 +53,18 @@ pub struct Client {
     /// Where it serves.
     pub address: String,
     recorder: Arc<Recorder>,
+    limit: Duration,
 }
 
 impl Client {
     /// Of a node at an address.
     pub fn new(node: usize, address: String, recorder: &Arc<Recorder>) -> Self {
-        Self { node, address, recorder: recorder.clone() }
+        Self { node, address, recorder: recorder.clone(), limit: LIMIT }
+    }
+
+    /// The same, for a node that is known to be well: it answers in the end.
+    pub fn patient(&self) -> Self {
+        Self { limit: PATIENT, ..self.clone() }
     }
 
     /// A result; `None` if there is no answer or it is an error.
@@ -76,7 +84,7 @@ impl Client {
     pub fn answers(&self, calls: &[(&str, Value)]) -> Option<Vec<Value>> {
         let request = |(id, (method, params)): (usize, &(&str, Value))| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let body = Value::Array(calls.iter().enumerate().map(request).collect());
-        let Value::Array(mut answers) = exchange(&self.address, &body, LIMIT).ok()? else {
+        let Value::Array(mut answers) = exchange(&self.address, &body, self.limit).ok()? else {
             return None;
         };
         answers.sort_by_key(|answer| answer["id"].as_u64());
