@@ -10,13 +10,14 @@ use landfall_replica::{Done, Job, JobKind, Limits, Signer};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
-/// Between two times that the heap is tidied up: a flush leaves much that is free.
-const TRIM: Duration = Duration::from_secs(10);
+/// Between two times that the heap is tidied up. What is free lies scattered, more so with the hours, and
+/// the next allocations take pages all over it: in ten seconds some megabytes.
+const TIDY: Duration = Duration::from_secs(1);
 /// Outputs of an engine that wait for their signature: a few for each step and round.
 const SIGNING: usize = 4_096;
 
@@ -25,12 +26,15 @@ pub struct Workers {
     lanes: Vec<Lane>,
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
+    /// Its end is that of the thread which tidies the heap up.
+    tidied: SyncSender<()>,
 }
 
 struct Lane {
     takes: fn(&Job) -> bool,
-    queue: SyncSender<Job>,
-    jobs: Arc<Mutex<Receiver<Job>>>,
+    /// In boxes: a queue takes its room at once, for as many as there may be.
+    queue: SyncSender<Box<Job>>,
+    jobs: Arc<Mutex<Receiver<Box<Job>>>>,
 }
 
 impl Workers {
@@ -41,7 +45,13 @@ impl Workers {
         limits: &Limits,
         signatures: usize,
     ) -> Self {
-        let mut it = Self { lanes: Vec::new(), threads: Vec::new(), stopping: Arc::default() };
+        let (tidied, ends) = sync_channel(0);
+        let tidy = std::thread::Builder::new()
+            .name("heap".into())
+            .spawn(move || tidy_up_until(&ends))
+            .expect("the system starts a thread");
+        let (lanes, threads, stopping) = (Vec::new(), vec![tidy], Arc::default());
+        let mut it = Self { lanes, threads, stopping, tidied };
         let crypto = |job: &Job| matches!(job.kind(), JobKind::Sign | JobKind::Recover);
         let mines = |job: &Job| job.difficulty().is_some();
         let executes = |job: &Job| matches!(job.kind(), JobKind::Execute | JobKind::Build);
@@ -90,7 +100,7 @@ impl Workers {
     /// Nobody may be needed to take the results any more: the queue to the driver is closed.
     pub fn join(self) {
         self.stopping.store(true, Relaxed);
-        drop(self.lanes);
+        drop((self.lanes, self.tidied));
         for thread in self.threads {
             thread.join().expect("a job does not panic");
         }
@@ -99,7 +109,7 @@ impl Workers {
     /// Hands a job to its threads.
     pub fn start(&self, job: Job) {
         let lane = self.lanes.iter().find(|lane| (lane.takes)(&job)).expect("every job has a lane");
-        let refused = match lane.queue.try_send(job) {
+        let refused = match lane.queue.try_send(Box::new(job)) {
             // Of builds only the newest is wanted: each supersedes those before it, and when many
             // blocks come at once there are more than a busy miner can look at.
             Err(TrySendError::Full(job)) if job.difficulty().is_some() => {
@@ -113,25 +123,26 @@ impl Workers {
 }
 
 fn work(
-    jobs: &Mutex<Receiver<Job>>,
+    jobs: &Mutex<Receiver<Box<Job>>>,
     signer: &dyn Signer,
     results: &Sender<Happening>,
     stopping: &AtomicBool,
 ) {
-    let mut trimmed = Instant::now();
     while !stopping.load(Relaxed) {
         // Taken in a statement of its own: the lock must not be held while working.
         let job = jobs.lock().recv();
         let Ok(job) = job else { return };
         let kind = job.kind();
         let done: Done = metrics().timed(kind, || job.run(signer));
-        if kind == JobKind::Flush && trimmed.elapsed() > TRIM {
-            allocator::give_back();
-            trimmed = Instant::now();
-        }
         if results.blocking_send(Happening::Done(done)).is_err() {
             return;
         }
+    }
+}
+
+fn tidy_up_until(ends: &Receiver<()>) {
+    while ends.recv_timeout(TIDY) == Err(RecvTimeoutError::Timeout) {
+        allocator::give_back();
     }
 }
 
