@@ -273,6 +273,7 @@ fn a_node_whose_final_blocks_are_outweighed_stays_and_says_why() {
     let heavier = Alone::start(&path, 2, port);
     heavier.wait_for_block(24);
     let lighter = Alone::start(&path, 1, port);
+    lighter.wait_for_block(6);
     let start = Instant::now();
     let why = loop {
         let status = lighter.ask("landfall_status", json!([])).expect("it stays");
