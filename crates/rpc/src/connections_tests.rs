@@ -24,6 +24,12 @@ impl Wake for Woken {
     }
 }
 
+/// A task, and how it is woken.
+fn watched() -> (Arc<Woken>, Waker) {
+    let woken = Arc::new(Woken::default());
+    (woken.clone(), woken.into())
+}
+
 fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -102,8 +108,7 @@ fn who_holds_most_is_cut_off_when_all_hold_too_much() {
     let connections: Vec<_> = (0..3).map(|_| all.admit().unwrap()).collect();
     connections[0].owes(most / 3);
     connections[1].owes(most / 2);
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(woken.clone());
+    let (woken, waker) = watched();
     assert!(connections[1].poll_reading(&Context::from_waker(&waker)).is_ready());
     connections[2].owes(most / 6 + 10);
     assert_eq!(
@@ -243,8 +248,7 @@ fn calls_begin_as_far_as_their_answers_are_expected_to_have_room() {
 fn a_connection_with_many_messages_is_not_read() {
     let all = connections(100);
     let connection = all.admit().unwrap();
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(woken.clone());
+    let (woken, waker) = watched();
     let context = Context::from_waker(&waker);
     let socket = Messages::Request(connection.clone()).clone();
     for _ in 0..2 * MOST_MESSAGES {
@@ -279,8 +283,7 @@ fn a_connection_with_many_messages_is_not_read() {
 fn a_websocket_whose_long_messages_wait_is_not_read() {
     let all = connections(100);
     let connection = all.admit().unwrap();
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(woken.clone());
+    let (woken, waker) = watched();
     let context = Context::from_waker(&waker);
     connection.stays();
     let socket = Messages::Request(connection.clone()).clone();

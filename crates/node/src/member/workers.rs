@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
-/// Between two times that the heap is tidied up. What is free lies scattered, more so with the hours, and
-/// the next allocations take pages all over it: in ten seconds some megabytes.
+/// Between two times that the heap is tidied up. What is free lies scattered, more so the longer the node
+/// is under load, and the next allocations take pages all over it: in ten seconds some megabytes.
 const TIDY: Duration = Duration::from_secs(1);
 /// Outputs of an engine that wait for their signature: a few for each step and round.
 const SIGNING: usize = 4_096;
